@@ -1,0 +1,244 @@
+"""The one on-disk format: a folder with ``manifest.json`` and ``tensors.safetensors``; and the record of one unit of work.
+
+Both are written atomically: whoever looks sees the whole old state or the whole new one, whenever a process is killed.
+Nothing here unpickles anything, so artefacts from others are safe to read.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from raydistill.errors import ArtifactError, EnvironmentIssue
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+TENSORS = "tensors.safetensors"
+
+Status = str
+RUNNING, COMPLETED, DIVERGED, STOPPED, FAILED = "running", "completed", "diverged", "stopped", "failed"
+"What became of a unit. ``diverged`` and ``stopped`` (early, by the scheduler) are results, ``failed`` is an error."
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` atomically and durably, making its folder.
+
+    Raises:
+        EnvironmentIssue: the disk is full or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise EnvironmentIssue(f"cannot write {path}: {error.strerror or error}; free space or choose another --out") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically; NaN and infinity are refused."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        ArtifactError: the file is missing or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtifactError(f"no {path.name} in {path.parent}; is this a folder that raydistill wrote?") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); delete it and run again with --resume") from None
+
+
+def save_folder(path: Path, kind: str, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Write an artefact folder atomically, replacing an older one.
+
+    Args:
+        path: the folder to make.
+        kind: what it is, e.g. ``"distilled set"``; ``load_folder`` asks for it again.
+        manifest: plain JSON values.
+        tensors: name → tensor; copied to the CPU and made contiguous.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    except OSError as error:
+        raise EnvironmentIssue(f"cannot write {path}: {error.strerror or error}; choose another --out") from error
+    try:
+        copies = {name: t.detach().to("cpu").contiguous() for name, t in tensors.items()}
+        save_file(copies, fresh / TENSORS)
+        with open(fresh / TENSORS, "rb") as file:
+            os.fsync(file.fileno())
+        stamped = {"schema": SCHEMA, "kind": kind, **manifest, "checksums": {TENSORS: checksum(fresh / TENSORS)}}
+        write_json(fresh / MANIFEST, stamped)
+        os.chmod(fresh, 0o755)
+        swap_in(fresh, path)
+    except (OSError, SafetensorError) as error:
+        raise EnvironmentIssue(f"cannot write {path}: {error}; free space or choose another --out") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def swap_in(fresh: Path, path: Path) -> None:
+    """Put folder ``fresh`` in the place of ``path``; a kill between the two renames leaves ``path.old``, which readers mend."""
+    old = path.with_name(f".{path.name}.old")
+    if path.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(path, old)
+    os.replace(fresh, path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_folder(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read an artefact folder back and check it.
+
+    Returns:
+        (manifest, tensors on the CPU).
+
+    Raises:
+        ArtifactError: missing, of another kind or schema, or damaged.
+    """
+    old = path.with_name(f".{path.name}.old")
+    if not path.exists() and old.exists():
+        os.replace(old, path)
+    if not path.is_dir():
+        raise ArtifactError(f"no {kind} at {path}: there is no such folder")
+    manifest = read_json(path / MANIFEST)
+    if not isinstance(manifest, dict) or manifest.get("kind") != kind:
+        found = manifest.get("kind") if isinstance(manifest, dict) else None
+        raise ArtifactError(f"{path} holds a {found or 'foreign manifest'}, not a {kind}")
+    if manifest.get("schema") != SCHEMA:
+        raise ArtifactError(f"{path} has schema {manifest.get('schema')}; this version reads schema {SCHEMA}")
+    file = path / TENSORS
+    if not file.is_file():
+        raise ArtifactError(f"{path} has no {TENSORS}; it is incomplete, make it again")
+    if checksum(file) != manifest.get("checksums", {}).get(TENSORS):
+        raise ArtifactError(f"{file} does not match its checksum; it is damaged, make it again")
+    try:
+        return manifest, load_file(file)
+    except SafetensorError as error:
+        raise ArtifactError(f"{file} is damaged ({error}); make it again") from None
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Unit:
+    """One piece of work that is done once: a trial, the final distillation, one evaluation, one NAS network.
+
+    ``unit.json`` holds what it is and what became of it, ``history.jsonl`` its numbers over steps. A unit is named by what
+    it computes; one whose status is final is never run again, a failed one only
+    on request. Trackers and the report read units and nothing else.
+
+    Args:
+        directory: ``RUN/units/KIND/NAME``.
+    """
+
+    FINAL = frozenset({COMPLETED, DIVERGED, STOPPED})
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.file = directory / "unit.json"
+        self.history_file = directory / "history.jsonl"
+
+    @property
+    def kind(self) -> str:
+        """``trial``, ``distill``, ``evaluate`` or ``nas``."""
+        return self.directory.parent.name
+
+    @property
+    def name(self) -> str:
+        """Unique among its kind in the run."""
+        return self.directory.name
+
+    def read(self) -> dict[str, Any]:
+        """``unit.json``, or ``{}`` before the unit has begun."""
+        return read_json(self.file) if self.file.exists() else {}
+
+    @property
+    def status(self) -> Status | None:
+        """``running`` or a final status; ``None`` before the unit has begun."""
+        return self.read().get("status")
+
+    def begin(self, fingerprint: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        """Note that the unit runs; keeps what an earlier attempt of the same fingerprint recorded.
+
+        Args:
+            fingerprint: of everything that its result depends on.
+            params: flat dotted names → scalars.
+            tags: method, dataset, seed, machine kind, …
+        """
+        write_json(
+            self.file,
+            {
+                "schema": SCHEMA,
+                "kind": self.kind,
+                "name": self.name,
+                "fingerprint": fingerprint,
+                "status": RUNNING,
+                "params": dict(params),
+                "tags": dict(tags),
+            },
+        )
+
+    def finish(self, status: Status, metrics: Mapping[str, float], **details: Any) -> None:
+        """Record the end: final metrics (finite numbers) and any further JSON values (``step``, ``message``, ``seconds``)."""
+        write_json(self.file, {**self.read(), "status": status, "metrics": dict(metrics), **details})
+
+    def log(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Append the numbers of one step (a line ``{"step": …, name: value}``)."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with open(self.history_file, "a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **numbers}) + "\n")
+
+    def history(self) -> list[dict[str, float]]:
+        """All logged steps in order; a line cut short by a kill is left out."""
+        if not self.history_file.exists():
+            return []
+        lines = []
+        for line in self.history_file.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+        return lines
+
+    def rewind(self, step: int) -> None:
+        """Forget what was logged after ``step``: the unit goes on from there."""
+        kept = [line for line in self.history() if line["step"] <= step]
+        write_text(self.history_file, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def units(run: Path, kind: str | None = None) -> Iterator[Unit]:
+    """The begun units of a run folder in name order, of one kind or of all."""
+    for file in sorted((run / "units").glob(f"{kind or '*'}/*/unit.json")):
+        yield Unit(file.parent)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """``float32`` for ``torch.float32``."""
+    return str(dtype).removeprefix("torch.")

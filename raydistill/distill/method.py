@@ -1,0 +1,81 @@
+"""The contract of a distillation method, and the settings that every method has.
+
+A method owns the synthetic images and improves them step by step; the loop around it (``distill/loop.py``) checkpoints,
+reports and stops. A new paper is one file beside ``datadam.py`` that fulfils this contract, and one registry line.
+
+Shapes: C classes, n = C·ipc stored images, K channels, H×W pixels.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from raydistill.config import Config
+from raydistill.data.images import DeviceImages
+
+Init = Literal["real", "noise", "kcenter", "herding"]
+NetworkFactory = Callable[[int], nn.Module]
+"Seed → a freshly initialised network on the distillation's device."
+
+
+class MethodConfig(Config):
+    """What every method needs; each method's Config adds its own."""
+
+    method: str
+    "A name from the registry of methods."
+    network: str = "ConvNetD3"
+    "The architecture distilled with: one of the ConvNet names, or another registered network."
+    ipc: int = Field(10, ge=1, le=5000)
+    "Images per class."
+    init: Init = "real"
+    "What the images start from: random real ones, standard normal noise, or real ones chosen by k-center or herding."
+    iterations: int = Field(1000, ge=0)
+    "Updates of the images."
+    lr_img: float = Field(1.0, gt=0)
+    "η_S, the image learning rate."
+    momentum: float = Field(0.5, ge=0, lt=1)
+    "Of the image optimiser (SGD)."
+    augment: str = "digits"
+    "DSA strategy: digits, natural, histology or none."
+    factor: int = Field(1, ge=1, le=4)
+    "Multi-formation (IDC): each stored image holds factor² sub-images, up-sampled before use. 1 is the plain form."
+
+
+class Method(ABC):
+    """A distillation under way.
+
+    Args:
+        config: the method's own ``Config``.
+        real: the real training images on the device.
+        images: initial synthetic images [n, K, H, W] as networks see them (encoded).
+        labels: int64 [n], sorted, ``ipc`` of each class.
+        network: seed → fresh network.
+        seed: all random draws derive from it.
+    """
+
+    Config: ClassVar[type[MethodConfig]]
+
+    images: Tensor
+    "The synthetic images [n, K, H, W], encoded."
+    labels: Tensor
+    "int64 [n]."
+
+    @abstractmethod
+    def __init__(
+        self, config: Any, real: DeviceImages, images: Tensor, labels: Tensor, network: NetworkFactory, seed: int
+    ) -> None: ...
+
+    @abstractmethod
+    def step(self, iteration: int) -> Mapping[str, float]:
+        """Update the images once; returns the step's numbers, ``loss`` among them. A pure function of state and iteration."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Tensor]:
+        """Everything that ``step`` reads and changes, so that ``restore`` goes on bit by bit."""
+
+    @abstractmethod
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from what ``state`` gave."""

@@ -1,0 +1,39 @@
+"""What can go wrong by input or environment, as one family.
+
+Every message is one line that names the field, the value, the rule and the way out. The command line prints it
+and exits with 2; anything that is not a ``RaydistillError`` is a bug and keeps its traceback.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class RaydistillError(Exception):
+    """Base of all errors that a user can mend."""
+
+
+class ConfigError(RaydistillError):
+    """A setting is unknown, out of range, or without effect in this combination."""
+
+
+class DataError(RaydistillError):
+    """Real data are missing, damaged or unusable; says what was looked for, where, and how to get it."""
+
+
+class ArtifactError(RaydistillError):
+    """A stored artefact is missing, damaged or of another kind."""
+
+
+class EnvironmentIssue(RaydistillError):
+    """The machine cannot do what was asked: no space, no such device, no cluster at that address."""
+
+
+class UnknownNameError(ConfigError):
+    """A name that no registry knows, with the nearest names that one does."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        lowered = {k.lower(): k for k in known}
+        near = [lowered[m] for m in difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)]
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+        super().__init__(f"unknown {kind} {name!r}; {hint}")

@@ -1,0 +1,135 @@
+"""The ConvNet family of dataset distillation (Gidaris & Komodakis 2018; DC, DSA, MTT use it throughout).
+
+``depth`` blocks of 3×3 convolution → norm → activation → pooling, then one linear layer. ``forward`` gives logits;
+``features`` gives the maps after each activation and the embedding too, as return values, so that attention matching
+needs no hooks.
+
+Shapes: n images, K channels, H×W pixels, W_l = width, h_l×w_l the side of block l before pooling, C classes.
+"""
+
+from typing import Literal, NamedTuple
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from raydistill.config import Config
+from raydistill.errors import ConfigError
+
+Norm = Literal["none", "batch", "layer", "instance", "group"]
+Activation = Literal["sigmoid", "relu", "leakyrelu", "swish"]
+Pooling = Literal["none", "max", "avg"]
+
+GROUPS = 4
+LEAKY_SLOPE = 0.01
+
+
+class Features(NamedTuple):
+    """What attention matching reads: maps [n, W_l, h_l, w_l] per block, the embedding [n, P_e], logits [n, C]."""
+
+    maps: list[Tensor]
+    embedding: Tensor
+    logits: Tensor
+
+
+class ConvNetConfig(Config):
+    """One architecture of the family; the defaults are ConvNetD3."""
+
+    depth: int = Field(3, ge=1, le=8)
+    "Number of blocks."
+    width: int = Field(128, ge=1, le=4096)
+    "Channels of every block."
+    norm: Norm = "instance"
+    "Normalisation after each convolution; group norm has 4 groups."
+    activation: Activation = "relu"
+    "leakyrelu has slope 0.01; swish is x·sigmoid(x)."
+    pooling: Pooling = "avg"
+    "2×2, stride 2."
+
+
+class ConvNet(nn.Module):
+    """A ConvNet for images (K, H, W) and C classes, initialised as PyTorch does by default.
+
+    Args:
+        config: the architecture.
+        image_shape: (K, H, W).
+        num_classes: C.
+
+    Raises:
+        ConfigError: the image is too small for the depth; names the largest depth that fits.
+    """
+
+    def __init__(self, config: ConvNetConfig, image_shape: tuple[int, int, int], num_classes: int) -> None:
+        super().__init__()
+        self.config = config
+        channels, *sides = image_shape
+        # The field pads 28×28 digits to 32×32 in the first layer, so that they halve like CIFAR's images.
+        first_padding = 3 if image_shape == (1, 28, 28) else 1
+        grown = [side + 2 * (first_padding - 1) for side in sides]
+        if config.pooling != "none":
+            deepest = min(side.bit_length() - 1 for side in grown)
+            if config.depth > deepest:
+                raise ConfigError(
+                    f"ConvNet depth={config.depth} halves {sides[0]}x{sides[1]} images below one pixel; "
+                    f"the largest depth possible is {deepest}"
+                )
+        self.blocks = nn.ModuleList()
+        for block in range(config.depth):
+            padding = first_padding if block == 0 else 1
+            conv = nn.Conv2d(channels, config.width, kernel_size=3, padding=padding)
+            self.blocks.append(nn.Sequential(conv, _norm(config, grown)))
+            channels = config.width
+            if config.pooling != "none":
+                grown = [side // 2 for side in grown]
+        self.classifier = nn.Linear(channels * grown[0] * grown[1], num_classes)
+
+    def features(self, x: Tensor) -> Features:
+        """Maps after each activation, the flattened output of the last block, and the logits, for ``x`` [n, K, H, W]."""
+        maps = []
+        for block in self.blocks:
+            x = self._activate(block(x))
+            maps.append(x)
+            x = self._pool(x)
+        embedding = x.flatten(1)
+        return Features(maps, embedding, self.classifier(embedding))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [n, C] for network inputs ``x`` [n, K, H, W]."""
+        return self.features(x).logits
+
+    def _activate(self, x: Tensor) -> Tensor:
+        match self.config.activation:
+            case "relu":
+                return F.relu(x)
+            case "sigmoid":
+                return x.sigmoid()
+            case "leakyrelu":
+                return F.leaky_relu(x, LEAKY_SLOPE)
+            case "swish":
+                return F.silu(x)
+
+    def _pool(self, x: Tensor) -> Tensor:
+        match self.config.pooling:
+            case "avg":
+                return F.avg_pool2d(x, 2)
+            case "max":
+                return F.max_pool2d(x, 2)
+            case "none":
+                return x
+
+
+def _norm(config: ConvNetConfig, sides: list[int]) -> nn.Module:
+    match config.norm:
+        case "none":
+            return nn.Identity()
+        case "batch":
+            return nn.BatchNorm2d(config.width)
+        case "layer":
+            return nn.LayerNorm([config.width, *sides])
+        case "instance":
+            # Instance norm as a group norm of one channel a group: no running statistics, and faster.
+            return nn.GroupNorm(config.width, config.width)
+        case "group":
+            if config.width % GROUPS:
+                raise ConfigError(f"group norm has {GROUPS} groups; width={config.width} is no multiple of it")
+            return nn.GroupNorm(GROUPS, config.width)

@@ -1,0 +1,149 @@
+"""A search as one typed value: data, method, space, budget, evaluation, NAS. A file in ``searches/`` builds one.
+
+Nothing here imports Ray or Optuna, so a search can be read, changed and planned anywhere.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
+
+from raydistill import registry
+from raydistill.config import Config, Scalar
+from raydistill.data.load import DataConfig
+from raydistill.distill.method import MethodConfig
+from raydistill.errors import ConfigError
+from raydistill.evaluate.protocol import EvaluateConfig, Protocol, protocol
+from raydistill.nas.space import NASConfig
+
+
+class When(Config):
+    """A condition: this path has one of these values."""
+
+    path: str
+    values: tuple[Scalar, ...]
+
+
+class Float(Config):
+    """A real number in [low, high], both included."""
+
+    kind: Literal["float"] = "float"
+    low: float
+    high: float
+    log: bool = False
+    "Uniform in the logarithm."
+    when: When | None = None
+    "Only searched while the condition holds; otherwise the search's own value stands."
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Float":
+        return _ordered(self)
+
+
+class Int(Config):
+    """A whole number in [low, high], both included."""
+
+    kind: Literal["int"] = "int"
+    low: int
+    high: int
+    log: bool = False
+    when: When | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Int":
+        return _ordered(self)
+
+
+class Choice(Config):
+    """One of several values."""
+
+    kind: Literal["choice"] = "choice"
+    values: tuple[Scalar, ...] = Field(min_length=1)
+    when: When | None = None
+
+
+Bounds = TypeVar("Bounds", "Float", "Int")
+Distribution = Annotated[Float | Int | Choice, Field(discriminator="kind")]
+
+
+def _ordered(self: Bounds) -> Bounds:
+    if self.low > self.high:
+        raise ValueError(f"low={self.low} is above high={self.high}")
+    if self.log and self.low <= 0:
+        raise ValueError(f"a log scale needs low above 0, not {self.low}")
+    return self
+
+
+class Budget(Config):
+    """How much is tried, how early a poor trial ends, and what one trial may use."""
+
+    trials: int = Field(16, ge=1)
+    parallel: int = Field(2, ge=1)
+    "At most this many trials at once. Trial n is suggested from the results of trials 0 … n − parallel alone, so the "
+    "same search gives the same trials on one worker or on many."
+    sampler: Literal["tpe", "random", "nsga2"] = "tpe"
+    objectives: Literal["accuracy", "accuracy+seconds"] = "accuracy"
+    "Validation accuracy up; or that and seconds down (a Pareto front)."
+    stopping: Literal["asha", "none"] = "asha"
+    grace: int = Field(50, ge=1)
+    "Iterations before a trial may be stopped; rungs lie at grace, grace·reduction, grace·reduction², …"
+    reduction: int = Field(3, ge=2)
+    "A trial goes on past a rung if it is among the best 1/reduction there."
+    startup: int = Field(8, ge=1)
+    "First trials drawn at random, before the sampler models the results."
+    cpus: float = Field(1, gt=0)
+    gpus: float = Field(0, ge=0)
+    "Per trial; a fraction lets several trials share one GPU."
+    max_failures: int = Field(2, ge=0)
+    "How often a trial whose process dies is started again from its checkpoint."
+    validation: Protocol = protocol("fast")
+    "How the students are trained that rate a trial on the validation split."
+    students: int = Field(1, ge=1)
+    "Students that rate a trial at each rung and at its end."
+
+
+class Search(Config):
+    """One experiment, from data to report."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,80}$")
+    "Of the run folder and the MLflow experiment."
+    seed: int = 0
+    "Every random draw derives from it."
+    data: DataConfig = DataConfig()
+    distill: SerializeAsAny[MethodConfig]
+    "The method's Config: the values that are not searched."
+    space: dict[str, Distribution] = {}
+    "Dotted config path → distribution, e.g. ``distill.lr_img``. Empty: no search, the settings above are used."
+    budget: Budget = Budget()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    nas: NASConfig | None = None
+    "The last stage; ``None`` leaves it out."
+
+    @field_validator("distill", mode="before")
+    @classmethod
+    def _of_its_method(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return registry.resolve("method", str(value.get("method"))).Config.parse(value)
+        return value
+
+    @model_validator(mode="after")
+    def _space_fits(self) -> "Search":
+        known = self.flat()
+        for path, distribution in self.space.items():
+            if not path.startswith("distill."):
+                raise ConfigError(f"space: {path!r} is not a setting of the distillation; use paths like 'distill.lr_img'")
+            if path not in known:
+                self.override({path: 0})  # raises with the nearest known path
+            for value in edges(distribution):
+                self.without_space().override({path: value})
+        return self
+
+    def without_space(self) -> "Search":
+        """The same with nothing searched."""
+        return self.model_copy(update={"space": {}})
+
+
+def edges(distribution: Distribution) -> tuple[Scalar, ...]:
+    """The outermost values of a distribution: if they are valid settings, what lies between is."""
+    return distribution.values if isinstance(distribution, Choice) else (distribution.low, distribution.high)
+
