@@ -30,7 +30,12 @@ RUNNING, COMPLETED, DIVERGED, STOPPED, FAILED = "running", "completed", "diverge
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` atomically and durably, making its folder.
+    """Write ``text`` as UTF-8, as ``write_bytes`` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` atomically and durably, making its folder.
 
     Raises:
         EnvironmentIssue: the disk is full or the folder cannot be written.
@@ -39,8 +44,8 @@ def write_text(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(name, 0o644)
@@ -242,3 +247,13 @@ def units(run: Path, kind: str | None = None) -> Iterator[Unit]:
 def dtype_name(dtype: torch.dtype) -> str:
     """``float32`` for ``torch.float32``."""
     return str(dtype).removeprefix("torch.")
+
+
+def folder_exists(path: Path) -> bool:
+    """Whether an artefact folder is there, or its older state that ``load_folder`` puts back."""
+    return path.exists() or path.with_name(f".{path.name}.old").exists()
+
+
+def fingerprint_of(*parts: str | int) -> str:
+    """16 hex digits of several fingerprints or numbers together."""
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:16]

@@ -17,7 +17,7 @@ SOURCES = {
     "CIFAR10": "raydistill.data.sources:CIFAR10",
     "CIFAR100": "raydistill.data.sources:CIFAR100",
     "SVHN": "raydistill.data.sources:SVHN",
-    "folder": "raydistill.data.sources:ImageFolder",
+    "folder": "raydistill.data.folder:ImageFolder",
 }
 
 TABLES = {"method": METHODS, "data source": SOURCES}

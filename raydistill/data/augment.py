@@ -172,7 +172,9 @@ def rotate(x: Tensor, u: Tensor) -> Tensor:
     """Rotation by 15°·(2u − 1) about the centre."""
     angle = (ROTATE_DEGREES * torch.pi / 180) * (2 * u[0] - 1)
     cos, sin = angle.cos(), angle.sin()
-    return _resample(x, torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], 1))
+    # The sampling grid runs from -1 to 1 along each side; without the ratio a rectangular picture would shear.
+    ratio = (x.shape[2] - 1) / max(x.shape[3] - 1, 1)
+    return _resample(x, torch.stack([torch.stack([cos, -sin * ratio], -1), torch.stack([sin / ratio, cos], -1)], 1))
 
 
 def _resample(x: Tensor, matrix: Tensor) -> Tensor:

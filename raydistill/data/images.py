@@ -3,6 +3,7 @@
 Shapes: N images, K channels, H×W pixels, C classes.
 """
 
+import warnings
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -82,8 +83,14 @@ class Normaliser(Config):
     @classmethod
     def fit(cls, images: np.ndarray) -> "Normaliser":
         """Mean and standard deviation of uint8 images [N, K, H, W]; a constant channel gets std 1."""
-        mean = images.mean(axis=(0, 2, 3), dtype=np.float64) / 255
-        std = images.std(axis=(0, 2, 3), dtype=np.float64) / 255
+        counts = np.zeros((images.shape[1], 256))
+        # Counting levels is exact, and unlike mean() and std() makes no floats of all images at once.
+        for start in range(0, len(images), 1024):
+            for channel, count in enumerate(counts):
+                count += np.bincount(images[start : start + 1024, channel].ravel(), minlength=256)
+        levels, share = np.arange(256) / 255, counts / counts.sum(axis=1, keepdims=True)
+        mean = share @ levels
+        std = np.sqrt((share * (levels - mean[:, None]) ** 2).sum(axis=1))
         return cls(mean=tuple(mean.tolist()), std=tuple(np.where(std > 0, std, 1.0).tolist()))
 
     def encode(self, pixels: Tensor) -> Tensor:
@@ -141,9 +148,7 @@ class DeviceImages:
 
 
 def _borrow(array: np.ndarray) -> Tensor:
-    """A tensor over the array's own memory; a read-only array (object store) is only ever read."""
-    if array.flags.writeable:
-        return torch.from_numpy(array)
-    return torch.frombuffer(memoryview(array).cast("B"), dtype=torch.uint8).view(
-        {1: torch.uint8, 8: torch.int64}[array.dtype.itemsize]
-    ).view(array.shape)
+    """A tensor over the array's own memory; what is read-only (object store) is only ever read: no warning is due."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*not writable", category=UserWarning)
+        return torch.from_numpy(np.ascontiguousarray(array))

@@ -7,11 +7,16 @@ it can read the test set; only the final table calls ``load_test``.
 from pathlib import Path
 from typing import NamedTuple
 
-from pydantic import Field, SerializeAsAny
+import numpy as np
+from pydantic import Field, model_validator
 
 from raydistill import registry
 from raydistill.config import Config
-from raydistill.data.images import ImageSet, Normaliser
+from raydistill.data.images import Encoding, ImageSet, Normaliser
+from raydistill.data.sources import Part, Source
+from raydistill.data.split import split
+from raydistill.data.whiten import Whitener
+from raydistill.errors import DataError
 
 
 class DataConfig(Config):
@@ -29,3 +34,101 @@ class DataConfig(Config):
     "Seed of the split; apart from the search's seed, so that several seeds share one split."
     zca: bool = False
     "Whiten with ZCA fitted on the training images, instead of standardising each channel."
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> "DataConfig":
+        settings = source_class(self.source).settings
+        for name in ("path", "image_size"):
+            if getattr(self, name) is not None and name not in settings:
+                raise ValueError(
+                    f"{name} has no effect on source={self.source!r}; leave it out, or use source='folder'"
+                )
+        if settings and getattr(self, settings[0]) is None:
+            raise ValueError(f"source={self.source!r} needs {settings[0]}; {source_class(self.source).how_to_get}")
+        return self
+
+
+class TrainData(NamedTuple):
+    """All that a search may see of a data source."""
+
+    train: ImageSet
+    "What is distilled."
+    val: ImageSet
+    "What settings are selected on."
+    encoding: Encoding
+    "Pixel space → network input: a ``Normaliser``, or with ``zca`` a ``Whitener``."
+
+
+def load_train(config: DataConfig, root: Path | None = None) -> TrainData:
+    """Read the training part and split it; the test part is not looked at.
+
+    Args:
+        config: which data.
+        root: where to look first, see ``data_roots``.
+
+    Raises:
+        DataError: missing or damaged data, or a class of fewer than two images.
+        ConfigError: images too large for ``zca``.
+    """
+    source = build(config)
+    whole = _checked(source.train(root), config.source, "train", source)
+    train, val = (whole.subset(indices) for indices in split(whole, config.val_fraction, config.split_seed))
+    if config.zca:
+        return TrainData(train, val, Whitener.fit(train.images))
+    return TrainData(train, val, source.normaliser or Normaliser.fit(train.images))
+
+
+def load_test(config: DataConfig, root: Path | None = None) -> ImageSet:
+    """Read the test part.
+
+    Args:
+        config: which data.
+        root: where to look first, see ``data_roots``.
+
+    Raises:
+        DataError: missing or damaged data.
+    """
+    source = build(config)
+    return _checked(source.test(root), config.source, "test", source)
+
+
+def source_class(name: str) -> type[Source]:
+    """The class of a registered data source.
+
+    Raises:
+        UnknownNameError: with the nearest known names.
+    """
+    found: type[Source] = registry.resolve("data source", name)
+    return found
+
+
+def build(config: DataConfig) -> Source:
+    """The data source that ``config`` names, with its settings."""
+    cls = source_class(config.source)
+    return cls(**{name: getattr(config, name) for name in cls.settings})
+
+
+def _checked(images: ImageSet, name: str, part: Part, source: Source) -> ImageSet:
+    """``images``, if they are what ``ImageSet`` promises and every class is there."""
+    fault = _fault(images)
+    if fault:
+        raise DataError(f"{name}, {part} part: {fault}; mend the files or get them again: {source.how_to_get}")
+    return images
+
+
+def _fault(images: ImageSet) -> str | None:
+    pixels, labels, count = images.images, images.labels, images.num_classes
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or labels.dtype != np.int64 or labels.ndim != 1:
+        kinds = [f"{array.dtype} {list(array.shape)}" for array in (pixels, labels)]
+        return f"images are {kinds[0]} and labels {kinds[1]} where uint8 [N, K, H, W] and int64 [N] belong"
+    if len(pixels) != len(labels):
+        return f"{len(pixels)} images but {len(labels)} labels"
+    if count < 2:
+        return f"{count} class(es), and 2 or more are needed"
+    wrong = np.flatnonzero((labels < 0) | (labels >= count))
+    if len(wrong):
+        return f"label {labels[wrong[0]]} of image {wrong[0]} is out of range, there are classes 0 to {count - 1}"
+    absent = np.flatnonzero(np.bincount(labels, minlength=count) == 0)
+    if len(absent):
+        return f"no image of class {images.classes[absent[0]]!r}"
+    return None

@@ -6,25 +6,24 @@ from pydantic import Field
 
 from raydistill.config import Config
 from raydistill.errors import UnknownNameError
+from raydistill.models.fit import Recipe
 
 
-class Protocol(Config):
-    """SGD on a small set: rate divided by ten after half, DSA on every batch."""
+class Protocol(Recipe):
+    """SGD on a small set; the rate is divided by ten and momentum restarts after half of the epochs.
+
+    As in the released codes, ``epochs`` = E runs passes 0 … E and the first rate holds up to pass E//2 + 1 included.
+    """
 
     name: str = "custom"
     "Shown beside every result."
     epochs: int = Field(1000, ge=1)
     "Passes over the set; with n images and batch ≥ n one pass is one step."
-    batch: int = Field(256, ge=1)
-    "Images a step; the last batch of an epoch may be smaller."
-    lr: float = Field(0.01, gt=0)
-    "First learning rate; a tenth of it after half of the epochs, when the momentum restarts from zero."
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(5e-4, ge=0)
-    augment: str = "digits"
-    "DSA strategy, drawn per image."
-    precision: Literal["float32", "bfloat16"] = "float32"
-    "Of the convolutions while training; tests always run in float32."
+
+    def rates(self) -> list[float]:
+        """The learning rate of each of the E + 1 passes."""
+        first = min(self.epochs // 2 + 2, self.epochs + 1)
+        return [self.lr] * first + [self.lr * 0.1] * (self.epochs + 1 - first)
 
 
 PROTOCOLS: dict[str, dict[str, object]] = {
@@ -61,4 +60,6 @@ class EvaluateConfig(Config):
     random_draws: int = Field(3, ge=1)
     "Different random sets; students are spread over them."
     whole_epochs: int = Field(10, ge=1)
-    "Epochs of the ``whole`` baseline (its batches, rate and augmentation as the protocol's)."
+    "Epochs of the ``whole`` baseline (its batches, rate and augmentation are the protocol's)."
+    whole_students: int = Field(1, ge=1)
+    "Networks trained on the whole set; each costs a full training."

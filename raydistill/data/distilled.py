@@ -1,0 +1,116 @@
+"""A distilled set: the few images that a method made, in pixel space, as a ``torch.utils.data.Dataset``.
+
+    from raydistill import DistilledSet
+    train = DistilledSet.load("runs/datadam_mnist/units/distill/final/set")
+    image, label = train[0]            # network input [K, H, W], class
+
+Needs torch alone: no Ray, no MLflow.
+
+Shapes: n stored images, K channels, H×W pixels, C classes, f the multi-formation factor.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from raydistill import artifacts
+from raydistill.data import formation
+from raydistill.data.images import Encoding, Normaliser
+from raydistill.data.whiten import Whitener
+from raydistill.errors import ArtifactError
+
+KIND = "distilled set"
+
+
+class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
+    """Synthetic images with labels and the encoding that they were made for.
+
+    Args:
+        pixels: float32 [n, K, H, W]; 0 is black and 1 is white, values outside are meant (methods use them).
+        labels: int64 [n], sorted.
+        encoding: pixel space → network input.
+        classes: the C class names.
+        factor: f; each stored image is trained on as f² up-sampled ones.
+        manifest: where it comes from: resolved config, seeds, versions, measured accuracies.
+    """
+
+    def __init__(
+        self,
+        pixels: Tensor,
+        labels: Tensor,
+        encoding: Encoding,
+        classes: tuple[str, ...],
+        factor: int = 1,
+        manifest: Mapping[str, Any] | None = None,
+    ) -> None:
+        if pixels.ndim != 4 or len(pixels) != len(labels):
+            raise ValueError(f"pixels {tuple(pixels.shape)} and labels {tuple(labels.shape)} do not belong together")
+        self.pixels = pixels.detach().to("cpu", torch.float32)
+        self.labels = labels.detach().to("cpu")
+        self.encoding = encoding
+        self.classes = tuple(classes)
+        self.factor = factor
+        self.manifest = dict(manifest or {})
+
+    def __len__(self) -> int:
+        return len(self.pixels) * self.factor**2
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Network input [K, H, W] and label of the ``index``-th training image."""
+        stored, part = divmod(range(len(self))[index], self.factor**2)
+        inputs = formation.expand(self.encoding.encode(self.pixels[stored : stored + 1]), self.factor)
+        return inputs[part], self.labels[stored]
+
+    def inputs(self) -> Tensor:
+        """All training images as networks see them: float32 [n·f², K, H, W]."""
+        return formation.expand(self.encoding.encode(self.pixels), self.factor)
+
+    def targets(self) -> Tensor:
+        """Labels of ``inputs()``: [n·f²]."""
+        return formation.expand_labels(self.labels, self.factor)
+
+    def save(self, path: Path | str) -> None:
+        """Write the artefact folder atomically."""
+        described = {
+            **self.manifest,
+            "classes": list(self.classes),
+            "factor": self.factor,
+            "shape": list(self.pixels.shape),
+        }
+        tensors = {"pixels": self.pixels, "labels": self.labels}
+        match self.encoding:
+            case Normaliser():
+                described["normaliser"] = self.encoding.to_json()
+            case Whitener():
+                tensors |= {f"whitener.{name}": t for name, t in self.encoding.to_tensors().items()}
+            case other:
+                raise TypeError(f"cannot store the encoding {type(other).__name__}")
+        artifacts.save_folder(Path(path), KIND, described, tensors)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "DistilledSet":
+        """Read an artefact folder.
+
+        Raises:
+            ArtifactError: missing, damaged, or not a distilled set.
+        """
+        manifest, tensors = artifacts.load_folder(Path(path), KIND)
+        whitener = {k.removeprefix("whitener."): t for k, t in tensors.items() if k.startswith("whitener.")}
+        try:
+            encoding: Encoding = (
+                Whitener.from_tensors(whitener) if whitener else Normaliser.parse(manifest["normaliser"])
+            )
+            return cls(
+                tensors["pixels"],
+                tensors["labels"],
+                encoding,
+                tuple(manifest["classes"]),
+                int(manifest["factor"]),
+                manifest,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(f"{path} is no whole {KIND} ({error}); make it again") from error

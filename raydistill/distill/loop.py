@@ -1,0 +1,142 @@
+"""The loop around a method: start or go on, report, checkpoint, stop; the same for every method and every runtime.
+
+A distillation lives in a folder: ``initial/`` (the images it began with), ``state/`` (the last checkpoint, only while it
+runs) and ``set/`` (the result). Killed at any moment and called again with the same arguments it goes on from the last
+checkpoint and ends with the same bytes.
+"""
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from raydistill import artifacts, registry
+from raydistill.data.distilled import DistilledSet
+from raydistill.data.images import DeviceImages
+from raydistill.data.load import TrainData
+from raydistill.distill.initialise import embedder, initial_images, labels_of
+from raydistill.distill.method import Method, MethodConfig
+from raydistill.models import build
+from raydistill.seeding import derive
+
+STATE_KIND = "distillation state"
+
+EXPLODED = 1e3
+"A loss this many times the first one counts as diverged."
+
+Report = Callable[[int, Mapping[str, float], Callable[[], DistilledSet]], bool]
+"(step, numbers, the set as it stands) → whether to go on."
+
+
+class Outcome(NamedTuple):
+    """How a distillation ended: a status of ``artifacts``, the last step, the set, and why, where there is a why."""
+
+    status: str
+    step: int
+    images: DistilledSet
+    message: str = ""
+
+
+def distill(
+    config: MethodConfig,
+    data: TrainData,
+    *,
+    seed: int,
+    directory: Path,
+    device: torch.device | str = "cpu",
+    report: Report = lambda step, numbers, images: True,
+    report_at: Collection[int] = (),
+    checkpoint_seconds: float = 30.0,
+) -> Outcome:
+    """Run a distillation to its end, from the start or from its last checkpoint.
+
+    Args:
+        config: a method's Config.
+        data: the real training data; only ``data.train`` is distilled from.
+        seed: names every random draw.
+        directory: the distillation's own folder.
+        device: where to compute.
+        report: called after each step in ``report_at`` and after the last; ``False`` ends it as stopped. After a resume
+            the steps since the checkpoint are reported again.
+        report_at: steps, counted from 1.
+        checkpoint_seconds: at least this long between checkpoints.
+
+    Returns:
+        The outcome; the set is also stored in ``directory/set``.
+    """
+    real = DeviceImages(data.train, data.encoding, device)
+    method = start(config, real, seed)
+    fingerprint = artifacts.fingerprint_of(config.fingerprint(), seed)
+    manifest = {"config": config.to_json(), "seed": seed}
+    labels = method.labels
+
+    def as_set(images: Tensor, **more: object) -> DistilledSet:
+        pixels = data.encoding.decode(images.detach().float())
+        return DistilledSet(pixels, labels, data.encoding, data.train.classes, config.factor, {**manifest, **more})
+
+    first, first_loss = _resume(method, directory / "state", fingerprint)
+    if first == 0:
+        as_set(method.images, step=0).save(directory / "initial")
+    checkpointed = time.monotonic()
+    outcome = Outcome(artifacts.COMPLETED, config.iterations, as_set(method.images, step=config.iterations))
+    for step in range(first + 1, config.iterations + 1):
+        numbers = method.step(step - 1)
+        loss = numbers["loss"]
+        first_loss = loss if first_loss is None else first_loss
+        if not math.isfinite(loss) or loss > EXPLODED * max(first_loss, 1e-12) or not _finite(method):
+            message = f"loss {loss:.4g} at step {step}, first loss {first_loss:.4g}; lower lr_img or loss_scale"
+            outcome = Outcome(artifacts.DIVERGED, step, as_set(torch.nan_to_num(method.images), step=step), message)
+            break
+        done = step == config.iterations
+        if (step in report_at or done) and not report(step, numbers, lambda s=step: as_set(method.images, step=s)):  # type: ignore[misc]
+            outcome = Outcome(artifacts.STOPPED, step, as_set(method.images, step=step))
+            break
+        if done:
+            outcome = Outcome(artifacts.COMPLETED, step, as_set(method.images, step=step))
+        elif time.monotonic() - checkpointed >= checkpoint_seconds:
+            _checkpoint(method, directory / "state", step, first_loss, fingerprint)
+            checkpointed = time.monotonic()
+    outcome.images.save(directory / "set")
+    shutil.rmtree(directory / "state", ignore_errors=True)
+    return outcome
+
+
+def start(config: MethodConfig, real: DeviceImages, seed: int) -> Method:
+    """A method at step 0: initial images chosen, labels set, networks to come from named seeds."""
+    classes = len(real.classes)
+
+    def network(network_seed: int) -> nn.Module:
+        return build(config.network, real.shape, classes, network_seed, real.device)
+
+    embed = None
+    if config.init in ("kcenter", "herding"):
+        embed = embedder(real, config.augment, seed)
+    images = initial_images(config.init, real, config.ipc, config.factor, derive(seed, "init"), embed)
+    labels = labels_of(classes, config.ipc, real.device)
+    implementation: type[Method] = registry.resolve("method", config.method)
+    return implementation(config, real, images, labels, network, derive(seed, "method"))
+
+
+def _checkpoint(method: Method, path: Path, step: int, first_loss: float, fingerprint: str) -> None:
+    manifest = {"step": step, "first_loss": first_loss, "fingerprint": fingerprint}
+    artifacts.save_folder(path, STATE_KIND, manifest, method.state())
+
+
+def _resume(method: Method, path: Path, fingerprint: str) -> tuple[int, float | None]:
+    """Restore the last checkpoint if it belongs to this very distillation: (step, first loss), or (0, None)."""
+    if not artifacts.folder_exists(path):
+        return 0, None
+    manifest, state = artifacts.load_folder(path, STATE_KIND)
+    if manifest["fingerprint"] != fingerprint:
+        return 0, None
+    method.restore(state)
+    return int(manifest["step"]), float(manifest["first_loss"])
+
+
+def _finite(method: Method) -> bool:
+    return bool(torch.isfinite(method.images.detach().sum()))

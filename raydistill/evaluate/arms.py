@@ -1,0 +1,124 @@
+"""The arms of the final table: the distilled set and what stands beside it, each rated under the identical protocol.
+
+An arm's students are independent pieces of work, so a runtime can spread them; ``rate_item`` computes one of them from
+plain arguments, the same wherever it runs.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from raydistill.data.distilled import DistilledSet
+from raydistill.data.images import DeviceImages, ImageSet
+from raydistill.data.load import TrainData
+from raydistill.distill.initialise import Selection, choose, embedder, labels_of
+from raydistill.evaluate.protocol import EvaluateConfig, Protocol
+from raydistill.evaluate.scores import interval
+from raydistill.evaluate.students import judge, train_student
+from raydistill.models.fit import EncodedImages
+from raydistill.seeding import derive
+
+Arm = Literal["distilled", "random", "herding", "kcenter", "whole"]
+
+
+class Item(NamedTuple):
+    """One student of one arm."""
+
+    arm: Arm
+    network: str
+    student: int
+
+
+def items(config: EvaluateConfig, network: str) -> list[Item]:
+    """Every student of every arm and network, longest first, so that workers end together."""
+    arms: list[Arm] = ["distilled", *config.baselines]
+    counts = {arm: config.whole_students if arm == "whole" else config.students for arm in arms}
+    found = [Item(arm, net, i) for net in config.networks or (network,) for arm in arms for i in range(counts[arm])]
+    return sorted(found, key=lambda item: item.arm != "whole")
+
+
+def protocol_of(arm: Arm, config: EvaluateConfig) -> Protocol:
+    """The one protocol; ``whole`` runs it for its own number of epochs."""
+    if arm != "whole":
+        return config.protocol
+    return config.protocol.model_copy(update={"epochs": config.whole_epochs})
+
+
+def real_set(selection: Selection, data: TrainData, ipc: int, augment: str, seed: int) -> DistilledSet:
+    """A coreset of real images in the form of a distilled set."""
+    real = DeviceImages(data.train, data.encoding)
+    embed = None if selection == "random" else embedder(real, augment, seed)
+    indices = choose(selection, real, ipc, seed, embed).cpu()
+    pixels = torch.from_numpy(data.train.images[indices.numpy()].astype(np.float32) / 255)
+    return DistilledSet(pixels, labels_of(data.train.num_classes, ipc), data.encoding, data.train.classes)
+
+
+def sets_of(config: EvaluateConfig, distilled: DistilledSet, data: TrainData, seed: int) -> dict[str, list[DistilledSet]]:
+    """The sets behind each arm but ``whole``: one, or for ``random`` several draws that students are spread over."""
+    ipc = len(distilled.pixels) // len(distilled.classes)
+    sets = {"distilled": [distilled]}
+    for arm in config.baselines:
+        if arm == "whole":
+            continue
+        draws = config.random_draws if arm == "random" else 1
+        sets[arm] = [
+            real_set(arm, data, ipc, config.protocol.augment, derive(seed, "arm", arm, draw)) for draw in range(draws)
+        ]
+    return sets
+
+
+def rate_item(
+    *,
+    sets: Mapping[str, Sequence[DistilledSet]],
+    data: TrainData,
+    test: ImageSet,
+    config: EvaluateConfig,
+    seed: int,
+    arm: Arm,
+    network: str,
+    student: int,
+    device: torch.device | str = "cpu",
+) -> dict[str, Any]:
+    """Train one student and judge it on the test images.
+
+    Student i starts from the same network in every arm, so arms are compared on equal terms.
+
+    Returns:
+        ``accuracy`` in [0, 1], ``seconds`` of training, and for two classes ``balanced_accuracy`` and ``auc``.
+    """
+    from raydistill.evaluate.scores import two_class_scores
+
+    started = time.perf_counter()
+    if arm == "whole":
+        train: Any = DeviceImages(data.train, data.encoding, device)
+    else:
+        chosen = sets[arm][student % len(sets[arm])]
+        train = EncodedImages(chosen.inputs().to(device), chosen.targets().to(device))
+    student_seed = derive(seed, "student", student)
+    net = train_student(train, test.shape, test.num_classes, network, protocol_of(arm, config), student_seed, device)
+    seconds = time.perf_counter() - started
+    judged = judge(net, DeviceImages(test, data.encoding, device))
+    result = {"accuracy": judged.accuracy, "seconds": seconds}
+    if test.num_classes == 2:
+        result |= two_class_scores(judged.logits, torch.from_numpy(np.asarray(test.labels)))
+    return result
+
+
+def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Mean, standard deviation and 95 % interval of the students' accuracies; means of the rest."""
+    accuracies = [run["accuracy"] for run in runs]
+    low, high = interval(accuracies)
+    metrics = {
+        "accuracy_mean": float(np.mean(accuracies)),
+        "accuracy_std": float(np.std(accuracies, ddof=1)) if len(runs) > 1 else 0.0,
+        "seconds": float(np.sum([run["seconds"] for run in runs])),
+    }
+    if len(runs) > 1:
+        metrics |= {"ci95_low": low, "ci95_high": high}
+    for name in ("balanced_accuracy", "auc"):
+        if name in runs[0]:
+            metrics[name] = float(np.mean([run[name] for run in runs]))
+    return metrics

@@ -1,0 +1,101 @@
+"""Students: fresh networks trained from scratch on a set, and what they get right on real images.
+
+Shapes: N real images, C classes.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from raydistill.data.distilled import DistilledSet
+from raydistill.data.images import DeviceImages, Encoding, ImageSet
+from raydistill.evaluate.protocol import Protocol
+from raydistill.models import build
+from raydistill.models.fit import EncodedImages, Fit, Trainable, predict
+from raydistill.seeding import derive
+
+
+class Trained(NamedTuple):
+    """One student's result on the images that it was judged on."""
+
+    accuracy: float
+    "In [0, 1]."
+    logits: Tensor
+    "float32 [N, C]."
+
+
+def train_student(
+    train: Trainable,
+    shape: tuple[int, int, int],
+    classes: int,
+    network: str,
+    protocol: Protocol,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> torch.nn.Module:
+    """A fresh network, trained by the protocol.
+
+    Args:
+        train: what it is trained on.
+        shape: (K, H, W).
+        classes: C.
+        network: its name.
+        protocol: how.
+        seed: names its initialisation, permutations and augmentation draws.
+        device: where.
+    """
+    net = build(network, shape, classes, derive(seed, "network"), device)
+    fit = Fit(net, train, protocol, derive(seed, "fit"))
+    rates = protocol.rates()
+    at_first = rates.count(rates[0])
+    fit.run(at_first * fit.steps_per_epoch)
+    if at_first < len(rates):
+        fit.set_rate(rates[-1])
+        fit.run((len(rates) - at_first) * fit.steps_per_epoch)
+    return net
+
+
+def judge(net: torch.nn.Module, on: DeviceImages) -> Trained:
+    """Test a network on real images, in float32."""
+    logits = predict(net, on)
+    return Trained(float((logits.argmax(1) == on.labels.cpu()).double().mean()), logits)
+
+
+def rate(
+    images: DistilledSet,
+    on: ImageSet,
+    network: str,
+    protocol: Protocol,
+    students: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> list[float]:
+    """Accuracies in [0, 1] of ``students`` networks trained on ``images`` and judged on ``on``.
+
+    Student i is the same network with the same draws for every set rated with the same seed, so that sets are compared
+    on equal terms.
+    """
+    train = EncodedImages(images.inputs().to(device), images.targets().to(device))
+    judged = DeviceImages(on, images.encoding, device)
+    shape = (images.pixels.shape[1], images.pixels.shape[2], images.pixels.shape[3])
+    nets = (
+        train_student(train, shape, len(images.classes), network, protocol, derive(seed, "student", i), device)
+        for i in range(students)
+    )
+    return [judge(net, judged).accuracy for net in nets]
+
+
+def rate_whole(
+    train: ImageSet,
+    encoding: Encoding,
+    on: ImageSet,
+    network: str,
+    protocol: Protocol,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> Trained:
+    """One student trained on real images, judged on ``on``."""
+    real = DeviceImages(train, encoding, device)
+    net = train_student(real, real.shape, len(real.classes), network, protocol, seed, device)
+    return judge(net, DeviceImages(on, encoding, device))

@@ -1,0 +1,139 @@
+"""The one supervised loop: students, baselines, pool networks, NAS and full-data training all go through ``Fit``.
+
+SGD on cross entropy, DSA drawn per image, epochs as permutations named by (seed, epoch): step s sees the same batch
+whoever asks and whenever, so a run can stop and go on.
+
+Shapes: N images, n in a batch, K channels, H×W pixels, C classes.
+"""
+
+import math
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from raydistill.config import Config
+from raydistill.data import augment
+from raydistill.seeding import torch_generator
+
+
+class Trainable(Protocol):
+    """Images that can be trained on."""
+
+    labels: Tensor
+    "int64 [N], or class probabilities [N, C]."
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: Tensor) -> Tensor:
+        """Network inputs [n, K, H, W] for ``indices`` [n]."""
+        ...
+
+
+class EncodedImages:
+    """A small set held as network inputs.
+
+    Args:
+        inputs: float [N, K, H, W], encoded.
+        labels: int64 [N] or class probabilities [N, C].
+    """
+
+    def __init__(self, inputs: Tensor, labels: Tensor) -> None:
+        self.inputs = inputs
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def take(self, indices: Tensor) -> Tensor:
+        """Rows of the set."""
+        return self.inputs.index_select(0, indices.to(self.inputs.device))
+
+
+class Recipe(Config):
+    """How a network is trained, apart from how long."""
+
+    batch: int = Field(256, ge=1)
+    "Images a step; the last batch of an epoch may be smaller."
+    lr: float = Field(0.01, gt=0)
+    "SGD's learning rate."
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+    augment: str = "digits"
+    "DSA strategy, drawn per image."
+    precision: Literal["float32", "bfloat16"] = "float32"
+    "Of the convolutions while training; tests always run in float32."
+
+
+class Fit:
+    """A network in training.
+
+    Args:
+        net: trained in place, in train mode.
+        data: what it is trained on.
+        recipe: how.
+        seed: names the permutations and augmentation draws.
+    """
+
+    def __init__(self, net: nn.Module, data: Trainable, recipe: Recipe, seed: int) -> None:
+        self.net = net.train()
+        self.data = data
+        self.recipe = recipe
+        self.seed = seed
+        self.step = 0
+        self.steps_per_epoch = math.ceil(len(data) / recipe.batch)
+        self._epoch = -1
+        self._order = torch.empty(0, dtype=torch.int64)
+        self.set_rate(recipe.lr)
+
+    def set_rate(self, lr: float) -> None:
+        """Go on with another learning rate; momentum restarts from zero, as in the field's evaluation code."""
+        recipe = self.recipe
+        self._optimiser = torch.optim.SGD(
+            self.net.parameters(), lr=lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True
+        )
+
+    def run(self, steps: int) -> float:
+        """Take ``steps`` further steps; returns the last batch's loss (NaN for none)."""
+        loss = math.nan
+        for _ in range(steps):
+            loss = self._one()
+        return loss
+
+    def _one(self) -> float:
+        recipe = self.recipe
+        epoch, place = divmod(self.step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._order = torch.randperm(len(self.data), generator=torch_generator(self.seed, "epoch", epoch))
+        indices = self._order[place * recipe.batch : (place + 1) * recipe.batch]
+        inputs = self.data.take(indices)
+        targets = self.data.labels.index_select(0, indices.to(self.data.labels.device))
+        generator = torch_generator(self.seed, "augment", self.step)
+        size = (inputs.shape[-2], inputs.shape[-1])
+        inputs = augment.apply(inputs, augment.draw(recipe.augment, len(inputs), size, generator))
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            logits = self.net(inputs)
+        loss = F.cross_entropy(logits.float(), targets)
+        self._optimiser.zero_grad()
+        loss.backward()
+        self._optimiser.step()
+        self.step += 1
+        return float(loss.detach())
+
+
+def predict(net: nn.Module, data: Trainable, batch: int = 250) -> Tensor:
+    """Logits float32 [N, C] on the CPU, in eval mode, without gradients; the mode is put back afterwards."""
+    training = net.training
+    net.eval()
+    with torch.inference_mode():
+        parts = [net(data.take(i)).float().cpu() for i in torch.arange(len(data)).split(batch)]
+    net.train(training)
+    return torch.cat(parts)
+
+
+def accuracy(net: nn.Module, data: Trainable) -> float:
+    """Share of images classified right, in [0, 1]."""
+    return float((predict(net, data).argmax(1) == data.labels.cpu()).double().mean())

@@ -1,0 +1,43 @@
+"""Work in this process, one piece after another: no Ray needed, errors where they happen, a debugger can step in."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from raydistill.errors import ConfigError
+from raydistill.runtime.base import Result, threads
+
+
+class Local:
+    """The runtime without Ray."""
+
+    def map(
+        self,
+        function: Callable[..., Result],
+        items: Sequence[Mapping[str, Any]],
+        shared: Mapping[str, Any],
+        cpus: float = 1,
+        gpus: float = 0,
+    ) -> Iterator[tuple[int, Result]]:
+        """As ``Runtime.map``; results come in order."""
+        for index, item in enumerate(items):
+            with self.worker(cpus, gpus) as device:
+                result = function(**shared, **item, device=device)
+            yield index, result
+
+    @contextmanager
+    def worker(self, cpus: float, gpus: float) -> Iterator[str]:
+        """Compute as a Ray worker with these resources would; gives the device.
+
+        Raises:
+            ConfigError: a GPU is asked for and PyTorch sees none.
+        """
+        if gpus > 0 and not torch.cuda.is_available():
+            raise ConfigError(f"gpus={gpus:g}: PyTorch sees no GPU here; set it to 0, or use an --address that has GPUs")
+        with threads(cpus):
+            yield "cuda" if gpus > 0 else "cpu"
+
+    def close(self) -> None:
+        """Nothing is held."""

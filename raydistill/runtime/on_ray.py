@@ -1,0 +1,253 @@
+"""Work on Ray: the cores of this machine, or a cluster.
+
+A private cluster of this machine listens on the loopback address alone, admits only who knows its random token, ends
+with this process and prints nothing. It starts in a thread, so that PyTorch and the data load meanwhile.
+"""
+
+import atexit
+import importlib
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from raydistill.errors import ConfigError, EnvironmentIssue, RaydistillError
+from raydistill.runtime.base import Result, threads
+
+MAX_RESTARTS = 2
+"How often an item of ``map`` is run again after its process died."
+
+REACH_SECONDS = 5.0
+"For a cluster's head to answer."
+
+SOCKET_ROOM = 25
+"A longer temporary directory would make the paths of Ray's sockets longer than the system allows (107 characters)."
+
+
+class OnRay:
+    """A Ray cluster: this machine's own, or one that runs already; made by ``connect``."""
+
+    def __init__(self, address: str, environment: Mapping[str, str], dashboard: bool, cpus: int | None) -> None:
+        self.address = address
+        self._session: Path | None = None
+        self._failure: BaseException | None = None
+        self._closed = False
+        self._up, self._end = threading.Event(), threading.Event()
+        if address == "local":
+            self._session = Path(tempfile.mkdtemp(prefix="rd-", dir=_short_directory()))
+            settings = _private_settings(self._session, environment, dashboard, cpus)
+        else:
+            settings = {"address": address, "runtime_env": {"env_vars": dict(environment)} if environment else None}
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        import ray  # here, not in the thread: two threads that import at once can trip over each other
+
+        self._owned = not ray.is_initialized()
+        if self._owned:
+            threading.Thread(target=self._start, args=(settings,), name="ray-start", daemon=True).start()
+            atexit.register(self.close)
+        else:
+            self._up.set()
+
+    def ready(self) -> None:
+        """Wait until the cluster is up.
+
+        Raises:
+            EnvironmentIssue: it did not start, or did not answer.
+        """
+        self._up.wait()
+        if self._failure is not None:
+            raise EnvironmentIssue(_why_not(self.address, self._failure)) from self._failure
+
+    def capacity(self, cpus: float, gpus: float) -> int:
+        """How many calls of these resources can run at once.
+
+        Raises:
+            ConfigError: not even one.
+        """
+        import ray
+
+        self.ready()
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        wanted = {name: amount for name, amount in (("CPU", cpus), ("GPU", gpus)) if amount > 0}
+        places = sum(int(min(node.get(name, 0) / amount for name, amount in wanted.items())) for node in nodes)
+        if places == 0:
+            for name, amount in wanted.items():
+                most = max((node.get(name, 0) for node in nodes), default=0)
+                if most < amount:
+                    raise ConfigError(
+                        f"{name.lower()}s={amount:g}: no machine of this cluster has more than {most:g}; "
+                        f"lower {name.lower()}s or use an --address that has them"
+                    )
+            raise ConfigError(f"cpus={cpus:g} with gpus={gpus:g}: no machine of this cluster has both; lower one of them")
+        return places
+
+    def prepare(self, modules: Sequence[str], workers: int, cpus: float) -> None:
+        """Have idle worker processes import ``modules`` while this process goes on; imports dominate their start."""
+        import ray
+
+        self.ready()
+        task = ray.remote(_import).options(num_cpus=cpus, max_retries=0)
+        for _ in range(workers):
+            task.remote(list(modules))
+
+    def map(
+        self,
+        function: Callable[..., Result],
+        items: Sequence[Mapping[str, Any]],
+        shared: Mapping[str, Any],
+        cpus: float = 1,
+        gpus: float = 0,
+    ) -> Iterator[tuple[int, Result]]:
+        """As ``Runtime.map``; results come as they are done."""
+        import ray
+
+        workers = min(len(items), self.capacity(cpus, gpus))
+        common = ray.put(dict(shared))
+        actor = ray.remote(_Worker).options(num_cpus=cpus, num_gpus=gpus)
+        waiting, deaths = deque(range(len(items))), Counter[int]()
+        busy: dict[Any, tuple[Any, int]] = {}
+
+        def send(worker: Any) -> None:
+            if waiting:
+                index = waiting.popleft()
+                busy[worker.call.remote(dict(items[index]))] = (worker, index)
+            else:
+                ray.kill(worker)
+
+        try:
+            for _ in range(workers):
+                send(actor.remote(function, common, cpus))
+            while busy:
+                [done], _ = ray.wait(list(busy), num_returns=1)
+                worker, index = busy.pop(done)
+                try:
+                    result = ray.get(done)
+                except ray.exceptions.RayActorError:
+                    deaths[index] += 1
+                    if deaths[index] > MAX_RESTARTS:
+                        raise EnvironmentIssue(
+                            f"the process of item {index} died {deaths[index]} times (out of memory?); "
+                            "use fewer workers, or smaller batches"
+                        ) from None
+                    waiting.appendleft(index)
+                    ray.kill(worker)
+                    send(actor.remote(function, common, cpus))
+                    continue
+                except ray.exceptions.RayTaskError as error:
+                    raise (error.cause if isinstance(error.cause, RaydistillError) else error) from None
+                yield index, result
+                send(worker)
+        finally:
+            for worker, _ in busy.values():
+                ray.kill(worker)
+
+    def close(self) -> None:
+        """Disconnect; a private cluster ends."""
+        if self._closed or not self._owned:
+            return
+        self._closed = True
+        atexit.unregister(self.close)
+        import ray
+
+        self._up.wait()
+        ray.shutdown()
+        self._end.set()
+        if self._session is not None:
+            shutil.rmtree(self._session, ignore_errors=True)
+
+    def _start(self, settings: dict[str, Any]) -> None:
+        import ray
+
+        try:
+            if self.address not in ("local", "auto"):
+                host, port = self.address.rsplit(":", 1)
+                socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
+            ray.init(logging_level="error", log_to_driver=False, **settings)
+        except BaseException as error:  # handed to whoever waits
+            self._failure = error
+        self._up.set()
+        self._end.wait()  # Ray's processes end with the thread that started them
+
+
+def connect(
+    address: str | None = None,
+    environment: Mapping[str, str] | None = None,
+    dashboard: bool = False,
+    cpus: int | None = None,
+) -> OnRay:
+    """Begin to start or join a Ray cluster; returns at once, what needs the cluster waits for it.
+
+    Ray that runs in this process already is used as it is.
+
+    Args:
+        address: ``local`` starts a private cluster of this machine; ``auto`` joins the one that runs here; HOST:PORT
+            joins that one. ``None``: what ``RAY_ADDRESS`` says, else ``local``.
+        environment: variables for the workers, such as ``GLIBC_TUNABLES``, which count only from a process's start.
+        dashboard: serve Ray's dashboard on the loopback address (private cluster only).
+        cpus: of the private cluster; ``None``: all cores.
+
+    Raises:
+        ConfigError: an address of no known form.
+    """
+    given = address or os.environ.get("RAY_ADDRESS") or "local"
+    if given == "auto":
+        given = os.environ.get("RAY_ADDRESS") or "auto"
+    host, _, port = given.rpartition(":")
+    if given not in ("local", "auto") and ("/" in given or not host or not port.isdigit()):
+        raise ConfigError(f"address={given!r}: must be local, auto or HOST:PORT; http://… addresses are for `raydistill submit`")
+    return OnRay(given, environment or {}, dashboard, cpus)
+
+
+def device() -> str:
+    """Where code in a Ray worker computes: its GPU if it was lent one. PyTorch may see GPUs that are not its own."""
+    import ray
+
+    return "cuda" if ray.get_gpu_ids() else "cpu"
+
+
+class _Worker:
+    def __init__(self, function: Callable[..., Any], shared: Mapping[str, Any], cpus: float) -> None:
+        self.function, self.shared, self.cpus = function, shared, cpus
+
+    def call(self, item: Mapping[str, Any]) -> Any:
+        with threads(self.cpus):
+            return self.function(**self.shared, **item, device=device())
+
+
+def _import(modules: Sequence[str]) -> None:
+    for module in modules:
+        importlib.import_module(module)
+
+
+def _private_settings(
+    session: Path, environment: Mapping[str, str], dashboard: bool, cpus: int | None
+) -> dict[str, Any]:
+    """What ``ray.init`` is told; the rest goes into the environment, which Ray reads at import and workers inherit.
+
+    Workers whose variables come from there, not from a runtime environment, are the ones that Ray starts in advance.
+    """
+    # The name notwithstanding, off means: one node, bound to 127.0.0.1. Ray's default on Linux is every interface.
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    os.environ.update(environment)
+    return {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard, "_temp_dir": str(session)}
+
+
+def _short_directory() -> str:
+    usual = tempfile.gettempdir()
+    return usual if len(usual) <= SOCKET_ROOM else "/tmp"
+
+
+def _why_not(address: str, failure: BaseException) -> str:
+    reason = " ".join(str(failure).split())[:200] or type(failure).__name__
+    if address == "local":
+        return f"Ray did not start on this machine: {reason}; free memory and disk in {_short_directory()}, or run without Ray"
+    return f"no Ray cluster answers at --address {address}: {reason}; start one with `ray start --head`, or use --address local"

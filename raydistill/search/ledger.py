@@ -1,0 +1,86 @@
+"""Which trial may start, with what; read from the run folder when a search starts or goes on, kept up to date after."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from raydistill.artifacts import RUNNING
+from raydistill.config import Scalar, fingerprint
+from raydistill.errors import ArtifactError, ConfigError
+from raydistill.search.definition import Search
+from raydistill.search.stopping import Rivals, rivals
+from raydistill.search.study import suggest
+from raydistill.search.trials import TrialRecord, read_trial, read_trials, trial_unit
+
+
+class Assignment(NamedTuple):
+    """One trial as its worker gets it: ``rivals`` are what it is compared with at its rungs."""
+
+    number: int
+    params: Mapping[str, Scalar]
+    rivals: Rivals
+
+
+class Ledger:
+    """The trials of one search and what remains to be run.
+
+    Args:
+        search: the search; more trials, other workers and other sampling than in an earlier run are fine.
+        run: its run folder.
+
+    Raises:
+        ConfigError: the folder holds trials whose results another search's settings made.
+    """
+
+    def __init__(self, search: Search, run: Path) -> None:
+        self.search = search
+        self.run = run
+        self.records = {record.number: record for record in read_trials(run)}
+        for number, record in self.records.items():
+            recorded = trial_unit(run, number).read().get("fingerprint")
+            if recorded != trial_fingerprint(search, record.params):
+                raise ConfigError(
+                    f"{run}: trial {number} was run with other data, method, seed, stopping or validation settings than "
+                    "this search has; give the search another name or --out, or restore the settings in its search.json"
+                )
+
+    def remaining(self) -> list[int]:
+        """The trials not settled, in order; those that were interrupted are among them."""
+        return [n for n in range(self.search.budget.trials) if not self._settled(n)]
+
+    def ready(self, number: int) -> bool:
+        """Whether all trials whose results ``number`` depends on are settled, and all before it handed out."""
+        return all(self._settled(n) for n in range(number - self.search.budget.parallel + 1)) and all(
+            n in self.records for n in range(number)
+        )
+
+    def assign(self, number: int) -> Assignment:
+        """Hand out trial ``number``, which must be ready; an interrupted one keeps its settings."""
+        if number not in self.records:
+            params = suggest(self.search, number, list(self.records.values()))
+            self.records[number] = TrialRecord(number, params, RUNNING, {})
+        compared = rivals(self.search.budget, number, self.records.values())
+        return Assignment(number, self.records[number].params, compared)
+
+    def settle(self, number: int) -> TrialRecord:
+        """Read how trial ``number`` ended.
+
+        Raises:
+            ArtifactError: its unit does not say; the workers write somewhere else.
+        """
+        record = read_trial(trial_unit(self.run, number))
+        if record is None or not record.settled:
+            raise ArtifactError(f"trial {number} ended but {self.run} does not show it; put --out on a disk that all nodes share")
+        self.records[number] = record
+        return record
+
+    def _settled(self, number: int) -> bool:
+        return number in self.records and self.records[number].settled
+
+
+def trial_fingerprint(search: Search, params: Mapping[str, Scalar]) -> str:
+    """Of everything that a trial's result depends on."""
+    values = search.without_space().to_json()
+    about = {key: values[key] for key in ("seed", "data", "distill")}
+    budget = {key: values["budget"][key] for key in ("stopping", "grace", "reduction", "validation", "students")}
+    return fingerprint({**about, **budget, "params": dict(params)})

@@ -1,0 +1,38 @@
+"""A search in this process, one trial after another; gives the same trials and numbers as ``search.tune``."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from raydistill.data.load import TrainData
+from raydistill.runtime.local import Local
+from raydistill.search.definition import Search
+from raydistill.search.ledger import Ledger
+from raydistill.search.objective import Engine, run_trial
+from raydistill.search.trials import Listener, Silent
+
+
+def run_search(
+    search: Search,
+    run: Path,
+    data: TrainData,
+    runtime: Local,
+    listener: Listener = Silent(),
+    engine: Engine = Engine(),
+) -> None:
+    """Run every trial that the run folder lacks; the results are read with ``read_trials``.
+
+    Raises:
+        ConfigError: the run folder holds another search's trials.
+        EnvironmentIssue: ``budget.gpus`` without a GPU, or the disk is full.
+    """
+    ledger = Ledger(search, run)
+    with runtime.worker(search.budget.cpus, search.budget.gpus) as device:
+        for number in ledger.remaining():
+            assignment = ledger.assign(number)
+            listener.trial_started(number, assignment.params)
+
+            def progress(step: int, numbers: Mapping[str, float], number: int = number) -> None:
+                listener.trial_progress(number, step, numbers)
+
+            run_trial(search, assignment, data, run, device, progress, engine)
+            listener.trial_finished(ledger.settle(number))

@@ -1,0 +1,170 @@
+"""A search on Ray Tune.
+
+Tune runs the trials: it places them, shares out the GPUs, keeps their processes alive from one trial to the next, and
+starts those again whose process or machine died. It is not asked to remember anything: what was tried is in the run
+folder's units. An interrupted search goes on with a fresh Tuner that is given what they lack, so nothing is restored
+from pickles and nothing can be ahead of anything else when a process is killed.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.logger import TBXLoggerCallback
+from ray.tune.search import Searcher
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from raydistill.artifacts import FAILED, write_text
+from raydistill.data.load import TrainData
+from raydistill.errors import EnvironmentIssue
+from raydistill.runtime.base import threads
+from raydistill.runtime.on_ray import OnRay, device
+from raydistill.search.definition import Search
+from raydistill.search.ledger import Assignment, Ledger
+from raydistill.search.objective import Engine, run_trial
+from raydistill.search.trials import SETTLED, Listener, Silent, trial_unit
+
+# Loggers that no one reads cost 8 ms a report; the snapshots are for Tune's own restore; Ctrl-C is for the caller.
+SETTINGS = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+
+def run_search(
+    search: Search,
+    run: Path,
+    data: TrainData,
+    runtime: OnRay,
+    listener: Listener = Silent(),
+    engine: Engine = Engine(),
+) -> None:
+    """Run every trial that the run folder lacks; the results are read with ``read_trials``.
+
+    Raises:
+        ConfigError: the run folder holds another search's trials, or no machine has the CPUs or GPUs of one trial.
+        EnvironmentIssue: the nodes do not share the disk of ``run``.
+    """
+    budget = search.budget
+    ledger = Ledger(search, run)
+    remaining = ledger.remaining()
+    if not remaining:
+        return
+    workers = min(budget.parallel, len(remaining), runtime.capacity(budget.cpus, budget.gpus))
+    runtime.prepare(["ray.tune", "raydistill.search.tune"], workers, budget.cpus)
+    _require_shared(run)
+    os.environ.update(SETTINGS, TUNE_MAX_PENDING_TRIALS_PG=str(workers))
+    searcher = FromLedger(ledger, listener)
+    trainable = tune.with_parameters(_trial, search=search, data=data, run=run.absolute(), engine=engine)
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, {"cpu": budget.cpus, "gpu": budget.gpus}),
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            num_samples=len(remaining),
+            reuse_actors=True,
+            trial_name_creator=_name,
+            trial_dirname_creator=_name,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(run.absolute()),
+            failure_config=tune.FailureConfig(max_failures=budget.max_failures),
+            callbacks=[TBXLoggerCallback()],
+            verbose=0,
+        ),
+    )
+    tuner.fit()
+    if searcher.failure is not None:
+        raise searcher.failure
+
+
+class FromLedger(Searcher):  # type: ignore[misc]
+    """Tells Tune which trial is next: the first in the ledger that is ready."""
+
+    def __init__(self, ledger: Ledger, listener: Listener) -> None:
+        super().__init__()
+        self.ledger, self.listener = ledger, listener
+        self.waiting = ledger.remaining()
+        self.numbers: dict[str, int] = {}
+        self.failure: Exception | None = None
+
+    def suggest(self, trial_id: str) -> Any:
+        """The trial's config, ``None`` while the next must wait for others to end, or ``FINISHED``."""
+        if not self.waiting or self.failure is not None:
+            return Searcher.FINISHED
+        if not self.ledger.ready(self.waiting[0]):
+            return None
+        number = self.waiting.pop(0)
+        self.numbers[trial_id] = number
+        assignment = self.ledger.assign(number)
+        self.listener.trial_started(number, assignment.params)
+        compared = [[step, values] for step, values in assignment.rivals.items()]
+        return {"number": number, "params": dict(assignment.params), "rivals": compared}
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Pass a trial's numbers on."""
+        if "step" in result:
+            self.listener.trial_progress(self.numbers[trial_id], result["step"], result["numbers"])
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Read how it ended; Tune says ``error`` when its process died more often than is allowed."""
+        # Tune would take an exception here for a fault of the trial.
+        try:
+            self._settle(self.numbers.pop(trial_id), error)
+        except Exception as failure:
+            self.failure = failure
+
+    def _settle(self, number: int, error: bool) -> None:
+        unit = trial_unit(self.ledger.run, number)
+        if error and unit.status not in SETTLED:
+            times = self.ledger.search.budget.max_failures + 1
+            unit.finish(FAILED, {}, message=f"its process died {times} times; out of memory?")
+        self.listener.trial_finished(self.ledger.settle(number))
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is on disk."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its searcher for a restore that is never made; listeners need not pickle
+
+
+def _trial(config: Mapping[str, Any], search: Search, data: TrainData, run: Path, engine: Engine) -> None:
+    def progress(step: int, numbers: Mapping[str, float]) -> None:
+        tune.report({"step": step, "numbers": dict(numbers)})
+
+    assignment = Assignment(config["number"], config["params"], {step: values for step, values in config["rivals"]})
+    with threads(search.budget.cpus):
+        run_trial(search, assignment, data, run, device(), progress, engine)
+
+
+def _name(trial: Any) -> str:
+    return f"{trial.config['number']:04d}"
+
+
+def _require_shared(run: Path) -> None:
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    if len(nodes) < 2:
+        return
+    marker = run.absolute() / ".shared"
+    write_text(marker, "Read by every node before a search, to see that they share this folder.\n")
+    look = ray.remote(_sees).options(num_cpus=0)
+    seen = {}
+    for node in nodes:
+        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        seen[node["NodeManagerAddress"]] = look.options(scheduling_strategy=there).remote(marker)
+    blind = [address for address, answer in seen.items() if not ray.get(answer)]
+    if blind:
+        raise EnvironmentIssue(f"{run}: not seen by node {', '.join(blind)}; put --out on a disk that all nodes share")
+
+
+def _sees(path: Path) -> bool:
+    return path.exists()

@@ -1,0 +1,260 @@
+"""What a person sees while it runs: live bars and trials on a terminal, a line now and then elsewhere; all on stderr."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any, TextIO, TypeVar, cast
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text
+
+LINE_EVERY = 5.0
+"Seconds between two lines where stderr is not a terminal."
+SHOWN_TRIALS = 12
+M = TypeVar("M", bound=Callable[..., None])
+
+
+@dataclass(slots=True)
+class _Trial:
+    step: int
+    total: int
+    numbers: dict[str, float] = field(default_factory=dict)
+    status: str = "running"
+
+    @property
+    def part(self) -> float:
+        return min(1.0, self.step / self.total) if self.total > 0 else 0.0
+
+
+@dataclass(slots=True)
+class _Stage:
+    task: TaskID
+    total: int
+    unit: str
+    done: int = 0
+    text: str = ""
+    ended: bool = False
+
+
+def _harmless(method: M) -> M:
+    """One caller at a time; and a display that fails falls silent instead of ending the work."""
+
+    @wraps(method)
+    def guarded(self: "Progress", *args: Any, **kwargs: Any) -> None:
+        if self.quiet:
+            return
+        try:
+            with self._lock:
+                method(self, *args, **kwargs)
+        except Exception:  # noqa: BLE001
+            self.quiet = True
+
+    return cast(M, guarded)
+
+
+class Progress:
+    """The live display of a run; each method tells it what happened, from any thread, and never raises.
+
+    Args:
+        quiet: show nothing.
+        stream: where to write, by default stderr.
+    """
+
+    def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
+        stream = stream or sys.stderr
+        self.quiet = quiet or stream is None  # a process may have no stderr
+        self._lock = threading.RLock()
+        self._stages: dict[str, _Stage] = {}
+        self._current = ""
+        self._trials: dict[int, _Trial] = {}
+        self._best: tuple[float, int] | None = None
+        self._live: Live | None = None
+        self._last_line = 0.0
+        if not self.quiet:
+            self._console = Console(file=_Deaf(stream), highlight=False)  # type: ignore[arg-type]
+            self._bars = Bars(
+                TextColumn("{task.description:9}"),
+                BarColumn(24),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[text]}"),
+                console=self._console,
+                auto_refresh=False,
+                speed_estimate_period=3600,
+            )
+
+    @_harmless
+    def stage(self, name: str, total: int, unit: str) -> None:
+        """A stage begins, and the one before it ends.
+
+        Args:
+            name: e.g. ``search``.
+            total: how many ``unit`` it has, e.g. 16 ``trials``.
+            unit: what is counted, in the plural.
+        """
+        self._end_stage()
+        self._trials.clear()
+        task = self._bars.add_task(name, total=total, text="")
+        self._stages[name] = _Stage(task, total, unit)
+        self._current = name
+        if self._console.is_terminal and self._live is None:
+            self._live = Live(
+                get_renderable=self._picture,
+                console=self._console,
+                refresh_per_second=4,
+                redirect_stdout=False,
+            )
+            self._live.start()
+        self._line(f"{name}: {total} {unit}", force=True)
+
+    @_harmless
+    def advance(self, stage: str, n: int = 1, text: str = "") -> None:
+        """``n`` more units of a stage are done; ``text`` is shown beside it."""
+        known = self._stages[stage]
+        known.done += n
+        known.text = text or known.text
+        self._update(known)
+        if known.done >= known.total:
+            self._end_stage()
+        else:
+            self._line(self._state(stage))
+
+    @_harmless
+    def trial(self, number: int, step: int, total: int, numbers: Mapping[str, float], status: str = "running") -> None:
+        """A trial of the current stage reported.
+
+        Args:
+            number: of the trial.
+            step: done so far, of ``total``.
+            total: steps of a whole trial.
+            numbers: ``loss``, ``val_accuracy`` (fraction), …; earlier ones are kept.
+            status: ``running`` or how it ended.
+        """
+        row = self._trials.setdefault(number, _Trial(step, total))
+        row.step, row.total, row.status = step, total, status
+        row.numbers.update(numbers)
+        accuracy = numbers.get("val_accuracy")
+        if accuracy is not None and (self._best is None or accuracy > self._best[0]):
+            self._best = (accuracy, number)
+        if status != "running":
+            del self._trials[number]
+        if self._current:
+            self._update(self._stages[self._current])
+            self._line(self._state(self._current))
+
+    @_harmless
+    def note(self, text: str) -> None:
+        """One line that stays on the screen."""
+        self._console.print(Text(text), soft_wrap=True)
+
+    def close(self) -> None:
+        """End the display and give the terminal back."""
+        self._close()
+
+    @_harmless
+    def _close(self) -> None:
+        self._end_stage()
+        if self._live is not None:
+            self._trials.clear()
+            live, self._live = self._live, None
+            live.stop()
+        self.quiet = True
+
+    def _update(self, stage: _Stage) -> None:
+        running = sum(trial.part for trial in self._trials.values()) if stage is self._stages[self._current] else 0.0
+        # Whole units for the count, parts of running trials for the time that is left.
+        self._bars.update(stage.task, completed=min(stage.done + running, stage.total), text=stage.text)
+
+    def _end_stage(self) -> None:
+        stage = self._stages.get(self._current)
+        if stage is not None and not stage.ended:
+            stage.ended = True
+            self._line(self._state(self._current, ended=True), force=True)
+
+    def _state(self, name: str, ended: bool = False) -> str:
+        stage = self._stages[name]
+        task = self._bars.tasks[self._bars.task_ids.index(stage.task)]
+        parts = [f"{name}: {stage.done}/{stage.total} {stage.unit}"]
+        if self._trials and not ended:
+            parts.append(f"{len(self._trials)} running")
+        if self._best is not None and stage is self._stages[self._current]:
+            parts.append(self._best_text())
+        if stage.text:
+            parts.append(stage.text)
+        if ended:
+            parts.append(f"took {_duration(task.elapsed or 0.0)}")
+        elif task.time_remaining is not None:
+            parts.append(f"about {_duration(task.time_remaining)} left")
+        return ", ".join(parts)
+
+    def _line(self, text: str, force: bool = False) -> None:
+        now = time.monotonic()
+        if self._live is None and (force or now - self._last_line >= LINE_EVERY):
+            self._last_line = now
+            self._console.print(Text(text), soft_wrap=True)
+
+    def _best_text(self) -> str:
+        return f"best {100 * self._best[0]:.2f} % (trial {self._best[1]})" if self._best else ""
+
+    def _picture(self) -> Group:
+        # Drawn by the display's own thread: without the lock, which is held while lines are printed.
+        trials = sorted(self._trials.items())
+        table = Table("trial", "step", "loss", "val. acc.", box=None, pad_edge=False, header_style="dim")
+        for number, trial in trials[:SHOWN_TRIALS]:
+            loss, accuracy = trial.numbers.get("loss"), trial.numbers.get("val_accuracy")
+            table.add_row(
+                str(number),
+                f"{trial.step}/{trial.total}",
+                "" if loss is None else f"{loss:.4g}",
+                "" if accuracy is None else f"{100 * accuracy:.2f} %",
+            )
+        below: list[Any] = [table] if trials else []
+        if len(trials) > SHOWN_TRIALS:
+            below.append(Text(f"and {len(trials) - SHOWN_TRIALS} more", style="dim"))
+        if self._best is not None:
+            below.append(Text(self._best_text()))
+        return Group(self._bars.get_renderable(), *below)
+
+
+class _Deaf:
+    """A stream whose reader may go away: what cannot be written is lost, and nothing is raised in anyone's thread."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except (OSError, ValueError):
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            return
+
+    def isatty(self) -> bool:
+        try:
+            return self._stream.isatty()
+        except (OSError, ValueError):
+            return False
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 90:
+        return f"{whole} s"
+    return f"{round(whole / 60)} min" if whole < 5400 else f"{whole / 3600:.1f} h"
