@@ -54,7 +54,9 @@ def write_bytes(path: Path, data: bytes) -> None:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise EnvironmentIssue(f"cannot write {path}: {error.strerror or error}; free space or choose another --out") from error
+        raise EnvironmentIssue(
+            f"cannot write {path}: {error.strerror or error}; free space or choose another --out"
+        ) from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -91,7 +93,8 @@ def save_folder(path: Path, kind: str, manifest: Mapping[str, Any], tensors: Map
     except OSError as error:
         raise EnvironmentIssue(f"cannot write {path}: {error.strerror or error}; choose another --out") from error
     try:
-        copies = {name: t.detach().to("cpu").contiguous() for name, t in tensors.items()}
+        # Real copies: safetensors refuses tensors that share memory, as views of one batch do.
+        copies = {n: t.detach().to("cpu").clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
         save_file(copies, fresh / TENSORS)
         with open(fresh / TENSORS, "rb") as file:
             os.fsync(file.fileno())
@@ -217,8 +220,13 @@ class Unit:
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         """Append the numbers of one step (a line ``{"step": …, name: value}``)."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        with open(self.history_file, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **numbers}) + "\n")
+        with open(self.history_file, "ab+") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    # A kill cut the last line short; the new one must not be glued to it.
+                    file.write(b"\n")
+            file.write(json.dumps({"step": step, **numbers}).encode() + b"\n")
 
     def history(self) -> list[dict[str, float]]:
         """All logged steps in order; a line cut short by a kill is left out."""

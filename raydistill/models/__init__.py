@@ -1,7 +1,6 @@
 """Networks: the ConvNet family, the classic ones, and how to build one from its name and a seed."""
 
 import torch
-from torch import nn
 
 from raydistill.models.classic import PLANS, PlainNet, ResNet18
 from raydistill.models.convnet import ConvNet, ConvNetConfig, Features
@@ -12,12 +11,16 @@ __all__ = [
     "ConvNet",
     "ConvNetConfig",
     "Features",
+    "Network",
     "build",
     "canonical",
     "convnet_config",
     "known_networks",
     "require",
 ]
+
+Network = ConvNet | PlainNet | ResNet18
+"Whatever ``build`` returns has ``forward`` (logits), ``features`` and ``classifier``."
 
 
 def build(
@@ -26,7 +29,7 @@ def build(
     num_classes: int,
     seed: int,
     device: torch.device | str = "cpu",
-) -> nn.Module:
+) -> Network:
     """A network in train mode with PyTorch's default initialisation, the same for equal seeds on every device.
 
     Args:
@@ -45,7 +48,7 @@ def build(
         # Not torch.manual_seed, which would reseed every GPU as well.
         torch.default_generator.manual_seed(seed)
         if config is not None:
-            network: nn.Module = ConvNet(config, image_shape, num_classes)
+            network: Network = ConvNet(config, image_shape, num_classes)
         elif name in PLANS:
             network = PlainNet(name, image_shape, num_classes)
         else:

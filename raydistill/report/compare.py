@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from raydistill.artifacts import COMPLETED
-from raydistill.report import figures, pictures, tables
+from raydistill.report import figures, pictures, tables, texts
 from raydistill.report.blocks import Block, Commands, Missing, Picture, Report, Section, Table, Text, command
-from raydistill.report.single import INIT, Run
+from raydistill.report.run import INIT, Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,9 @@ def report(paths: Sequence[Path]) -> Report:
             Section("settings", "Settings that differ", setting_blocks(runs)),
             Section("curves", "Curves", curve_blocks(runs)),
             Section("sets", "The sets", set_blocks(runs)),
-            Section("single", "Single reports", [Commands(tuple((k, command("report", r.path)) for k, r in runs.items()))]),
+            Section(
+                "single", "Single reports", [Commands(tuple((k, command("report", r.path)) for k, r in runs.items()))]
+            ),
         ],
     )
 
@@ -51,14 +53,22 @@ def accuracy_blocks(runs: dict[str, Run]) -> list[Block]:
     """One row a set, network and protocol; one column a run."""
     rated = {label: run for label, run in runs.items() if not run.accuracy.empty}
     blocks: list[Block] = [
-        Missing(f"{label}: no evaluation has finished yet.", run.resume()) for label, run in runs.items() if label not in rated
+        Missing(f"{label}: no evaluation has finished yet.", run.resume())
+        for label, run in runs.items()
+        if label not in rated
     ]
     if rated:
         frame, shown = _side_by_side(rated)
         figure = figures.compare_accuracy({_with_factor(label, run): run.accuracy for label, run in rated.items()})
-        caption = "Test accuracy in per cent: mean ± standard deviation [95 % interval of the mean], students."
+        caption = (
+            "Test accuracy in per cent: mean ± standard deviation [95 % interval of the mean], number of students."
+        )
         blocks += [
-            Picture("accuracy", figure, "Test accuracy of every set, one line a run; each panel is one network under one protocol."),
+            Picture(
+                "accuracy",
+                figure,
+                "Test accuracy of every set, one line a run; each panel is one network under one protocol.",
+            ),
             Table("accuracy", frame, shown, caption),
             Text(
                 "Every run's settings were selected on its validation split; its test set was read once, for its table. "
@@ -69,22 +79,25 @@ def accuracy_blocks(runs: dict[str, Run]) -> list[Block]:
 
 
 def _with_factor(label: str, run: Run) -> str:
-    return f"{label} (factor {run.factor})" if run.factor > 1 else label
+    return f"{label}, factor {run.factor} (multi-formation)" if run.factor > 1 else label
 
 
 def _side_by_side(runs: dict[str, Run]) -> tuple["pd.DataFrame", "pd.DataFrame"]:
     """(one row a run and result, for the file; one column a run, for the page)."""
     import pandas as pd
 
-    long, cells = [], {}
+    long: list[dict[str, Any]] = []
+    cells: dict[tuple[str, str, str], dict[str, str]] = {}
     for label, run in runs.items():
         for row in run.accuracy.to_dict("records"):
-            long.append({"run": label, "factor": run.factor, **row})
+            long.append({"run": label, "factor": run.factor} | {str(key): value for key, value in row.items()})
             key = (row["set"], row["network"], row["protocol"])
-            text = f"{tables.accuracy_text(row)} [{tables.interval_text(row)}], {row['students']}"
+            interval = f" [{texts.interval_text(row)}]" if row["students"] > 1 else ""
+            text = f"{texts.accuracy_text(row)}{interval}, {row['students']}"
             cells.setdefault(key, {})[label] = text
     rows = [
-        {"set": key[0], "network": key[1], "protocol": key[2]} | {_with_factor(k, r): found.get(k, "–") for k, r in runs.items()}
+        {"set": key[0], "network": key[1], "protocol": key[2]}
+        | {_with_factor(k, r): found.get(k, "–") for k, r in runs.items()}
         for key, found in cells.items()
     ]
     return pd.DataFrame(long), pd.DataFrame(rows)
@@ -95,10 +108,12 @@ def setting_blocks(runs: dict[str, Run]) -> list[Block]:
     import pandas as pd
 
     frame = tables.differing_settings({label: run.path for label, run in runs.items()})
-    blocks: list[Block] = [Table("settings", frame, tables.shown_plain(frame), "Settings whose values are not the same in all runs.")]
+    blocks: list[Block] = [
+        Table("settings", frame, texts.shown_plain(frame), "Settings whose values are not the same in all runs.")
+    ]
     paths = dict.fromkeys(path for run in runs.values() for path in run.space)
     if paths:
-        rows = [{"setting": p, **{label: tables.plain(run.chosen.get(p)) for label, run in runs.items()}} for p in paths]
+        rows = [{"setting": p, **{label: texts.plain(run.chosen.get(p)) for label, run in runs.items()}} for p in paths]
         chosen = pd.DataFrame(rows)
         blocks.append(Table("chosen", chosen, chosen, "What each search chose; – where it was not searched."))
     return blocks
@@ -111,7 +126,9 @@ def curve_blocks(runs: dict[str, Run]) -> list[Block]:
     for label, run in runs.items():
         done = run.trials[(run.trials["status"] == COMPLETED) & run.trials["val_accuracy"].notna()]
         bests[label] = (done["number"].to_numpy(float), np.maximum.accumulate(done["val_accuracy"].to_numpy(float)))
-    caption = "Losses of different methods or settings have different scales; their shape can be compared, not their height."
+    caption = (
+        "Losses of different methods or settings have different scales; their shape can be compared, not their height."
+    )
     return [Picture("curves", figures.compare_curves(losses, bests), caption)]
 
 
@@ -119,7 +136,9 @@ def set_blocks(runs: dict[str, Run]) -> list[Block]:
     """The first image of each class of every set."""
     stored = {label: run.load("set") for label, run in runs.items()}
     blocks: list[Block] = [
-        Missing(f"{label}: the set is not stored yet.", runs[label].resume()) for label, found in stored.items() if found is None
+        Missing(f"{label}: the set is not stored yet.", runs[label].resume())
+        for label, found in stored.items()
+        if found is None
     ]
     strips = [
         (_with_factor(label, runs[label]), found.pixels.numpy(), found.labels.numpy(), len(found.classes))

@@ -12,6 +12,7 @@ import numpy as np
 from raydistill.artifacts import write_bytes
 from raydistill.data.distilled import DistilledSet
 from raydistill.data.images import Normaliser
+from raydistill.data.whiten import Whitener
 from raydistill.errors import ConfigError, UnknownNameError
 
 Format = Literal["png", "npz", "imagefolder"]
@@ -72,12 +73,11 @@ def _npz(images: DistilledSet, file: Path) -> Path:
         "classes": np.array(images.classes, dtype=np.str_),
         "factor": np.int64(images.factor),
     }
-    if isinstance(images.encoding, Normaliser):
-        arrays["mean"] = np.array(images.encoding.mean, dtype=np.float32)
-        arrays["std"] = np.array(images.encoding.std, dtype=np.float32)
-    else:
-        tensors = images.encoding.to_tensors()
-        arrays |= {f"whitener_{name}": tensors[name].numpy() for name in ("mean", "matrix")}
+    match images.encoding:
+        case Normaliser(mean=mean, std=std):
+            arrays |= {"mean": np.array(mean, dtype=np.float32), "std": np.array(std, dtype=np.float32)}
+        case Whitener(mean=mean, matrix=matrix):
+            arrays |= {"whitener_mean": mean.numpy(), "whitener_matrix": matrix.numpy()}
     data = io.BytesIO()
     np.savez_compressed(data, allow_pickle=False, **arrays)
     write_bytes(file, data.getvalue())

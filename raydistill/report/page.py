@@ -2,6 +2,7 @@
 
 import base64
 import html
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 PAGE_INCH = 108
 "CSS pixels an inch of a figure takes on the page."
+
+NUMBERS = re.compile(r"[\d\s.,±…–−+e-]*")
 
 
 def write_report(runs: Sequence[Path], out: Path) -> Path:
@@ -69,7 +72,11 @@ def to_html(report: Report, pngs: dict[str, bytes]) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("raydistill", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("raydistill", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.globals["data_uri"] = lambda name: "data:image/png;base64," + base64.b64encode(pngs[name]).decode()
     environment.globals["css_width"] = lambda figure: round(figure.get_figwidth() * PAGE_INCH)
@@ -79,7 +86,7 @@ def to_html(report: Report, pngs: dict[str, bytes]) -> str:
 
 def is_numeric(texts: Sequence[str]) -> bool:
     """Whether a column of texts holds numbers, which stand better on the right."""
-    return all(text[:1].isdigit() or text in ("–", "") or text[:2].strip("−-").isdigit() for text in texts)
+    return all(NUMBERS.fullmatch(text) for text in texts)
 
 
 def to_markdown(report: Report) -> str:

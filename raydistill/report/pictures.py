@@ -7,7 +7,7 @@ Shapes: n images, K channels (1 or 3), H×W pixels, C classes; pixel space, wher
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -21,10 +21,14 @@ DPI = 216
 "Twice the density of the page, so that the pictures are sharp on fine screens."
 WIDTH = 2160
 "Widest figure in pixels."
-LARGEST, SMALLEST_GAP = 168, 2
-"Largest side of a small image enlarged, and the gap between images, in pixels."
-MOST_IMAGES, MOST_CLASSES = 10, 100
-"Shown per class, and classes shown."
+LARGEST, LARGEST_KEPT = 200, 256
+"Largest side that a small image is enlarged to; larger ones are averaged down from the second on. In pixels."
+BETWEEN, TOP, BAR, LEAST = 40, 52, 90, 520
+"Pixels between panels, above each (title), below the last (colour scale); and a panel's least width."
+MOST_IMAGES, MOST_CLASSES, MOST_IN_LINE = 10, 100, 12
+"Shown per class; classes shown; classes up to which single images stand in one line."
+NAME = 24
+"Letters of a class name shown."
 
 
 class Scale(NamedTuple):
@@ -34,6 +38,14 @@ class Scale(NamedTuple):
     "Differences beyond ±limit are shown in the last colour."
     largest: float
     "The largest absolute difference."
+
+
+class _Panel(NamedTuple):
+    """One of the pictures that stand side by side: images [n, H, W, K]."""
+
+    title: str
+    images: np.ndarray
+    scale: Scale | None = None
 
 
 def rows_by_class(labels: np.ndarray, classes: int, most: int = MOST_IMAGES) -> list[np.ndarray]:
@@ -74,7 +86,8 @@ def _reduced(images: np.ndarray, by: int) -> np.ndarray:
     n, height, width, channels = images.shape
     height, width = height // by, width // by
     cut = images[:, : height * by, : width * by]
-    return cut.reshape(n, height, by, width, by, channels).mean(axis=(2, 4))
+    mean: np.ndarray = cut.reshape(n, height, by, width, by, channels).mean(axis=(2, 4))
+    return mean
 
 
 def difference_scale(difference: np.ndarray) -> Scale:
@@ -101,46 +114,66 @@ def image_grid(
     rows = rows_by_class(labels, len(classes))[:MOST_CLASSES]
     shown = np.concatenate(rows)
     new = after.transpose(0, 2, 3, 1)
-    panels: list[tuple[str, np.ndarray, Scale | None]] = [(titles[1], new, None)]
+    panels = [_Panel(titles[1], new)]
     if before is not None:
         old = before.transpose(0, 2, 3, 1)
         change = (new - old).mean(axis=3, keepdims=True)
         scale = difference_scale(change[shown])
-        panels = [(titles[0], old, None), *panels, ("Difference: after − before", change, scale)]
+        panels = [_Panel(titles[0], old), *panels, _Panel("Difference: after − before", change, scale)]
     return _lay_out(panels, rows, [str(name) for name in classes])
 
 
-def _lay_out(panels: list[tuple[str, np.ndarray, Scale | None]], rows: list[np.ndarray], classes: list[str]) -> "Figure":
+class _Layout(NamedTuple):
+    """Places of the panels, all of one size, in pixels."""
+
+    scale: int
+    gap: int
+    beside: bool
+    left: int
+    "Room for names."
+
+
+def _layout(side: int, columns: int, panels: int, names: list[str]) -> _Layout:
     """Panels side by side where that leaves every image at least its own size, else one below the other."""
-    side = panels[0][1].shape[2]
-    columns = max(len(row) for row in rows)
-    left = 24 + min(18 * max(len(name) for name in classes[: len(rows)]), 360)
-    between, top, bottom = 40, 52, 90 if len(panels) > 1 else 12
+    left = 24 + min(18 * max(map(len, names)), 18 * NAME)
     gap = 4 if side < 64 else 8
-    room = (WIDTH - left - between * (len(panels) - 1)) // len(panels)
-    beside = room // columns - gap >= side
-    if not beside:
-        room = WIDTH - left
-    tile = room // columns - gap
-    scale = min(tile // side, max(1, LARGEST // side)) if tile >= side else -math.ceil(side / max(tile, 1))
-    drawn = [mosaic(images, rows, scale, gap, np.nan) for _, images, _ in panels]
+    tile = (WIDTH - left - BETWEEN * (panels - 1)) // panels // columns - gap
+    beside = tile >= side
+    if not beside:  # large images keep their size even where the page then shows the picture smaller
+        tile = max((WIDTH - left) // columns - gap, min(side, LARGEST_KEPT))
+    scale = min(tile // side, max(1, LARGEST // side)) if tile >= side else -math.ceil(side / tile)
+    return _Layout(scale, gap, beside, left)
+
+
+def _lay_out(panels: list[_Panel], rows: list[np.ndarray], classes: list[str]) -> "Figure":
+    names = classes[: len(rows)]
+    single = max(map(len, rows)) == 1 and len(rows) <= MOST_IN_LINE
+    if single:  # one image a class: a panel is one line, and classes stand side by side
+        rows = [np.concatenate(rows)]
+    side, columns = panels[0].images.shape[2], max(map(len, rows))
+    layout = _layout(side, columns, 1 if single else len(panels), ["class"] if single else names)
+    beside = layout.beside and not single
+    drawn = [mosaic(panel.images, rows, layout.scale, layout.gap, np.nan) for panel in panels]
     height, width = drawn[0].shape[:2]
+    top, pitch = TOP + (30 if single else 0), max(width, LEAST if beside else 0) + BETWEEN
     across, down = (len(panels), 1) if beside else (1, len(panels))
-    least = 520 if len(panels) > 1 else 300  # room for the panel's title
-    pitch = max(width, least if beside else 0) + between
-    total = (max(left + across * pitch - between, 700), down * (height + top) + bottom)
+    bottom = BAR if panels[-1].scale else 12
+    total = (max(layout.left + across * pitch - BETWEEN, 720), down * (height + top) + bottom)
     figure = _figure(total)
-    for position, ((title, _, limit), pixels) in enumerate(zip(panels, drawn, strict=True)):
-        x = left + (position * pitch if beside else 0)
+    for position, (panel, pixels) in enumerate(zip(panels, drawn, strict=True)):
+        x = layout.left + (position * pitch if beside else 0)
         y = top + (0 if beside else position * (height + top))
         ax = _axes(figure, total, (x, y, width, height))
-        ax.set_title(title, pad=5, fontsize=9)
-        if position == 0 or not beside:
-            _class_names(ax, classes[: len(rows)], height)
-        if limit is None:
+        ax.set_title(panel.title, pad=14 if single else 5, fontsize=9)
+        if single:
+            _names_above(ax, names, width)
+        elif position == 0 or not beside:
+            _names_left(ax, names, height)
+        if panel.scale is None:
             _show(ax, pixels)
         else:
-            _show_difference(figure, ax, pixels, limit, total, (x, y + height + 16, max(width, least - 20)))
+            strip = (x, y + height + 16, min(max(width, LEAST - 20), 560), 14)
+            _show_difference(ax, pixels, panel.scale, _axes(figure, total, strip))
     return figure
 
 
@@ -165,12 +198,23 @@ def _axes(figure: "Figure", total: tuple[int, int], box: tuple[int, int, int, in
     return ax
 
 
-def _class_names(ax: "Axes", classes: Sequence[str], height: int) -> None:
-    pitch = height / len(classes)
-    names = [name if len(name) <= 20 else name[:19] + "…" for name in classes]
-    size = min(9.0, 0.6 * pitch * 72 / DPI)
-    ax.set_yticks([(row + 0.5) * pitch for row in range(len(classes))], names, fontsize=size, parse_math=False)
+def _short(name: str) -> str:
+    return name if len(name) <= NAME else name[: NAME - 1] + "…"
+
+
+def _names_left(ax: "Axes", names: Sequence[str], height: int) -> None:
+    pitch = height / len(names)
+    places = [(row + 0.5) * pitch for row in range(len(names))]
+    ax.set_yticks(places, list(map(_short, names)), fontsize=min(9.0, 0.6 * pitch * 72 / DPI), parse_math=False)
     ax.tick_params(axis="y", length=0, labelcolor=INK)
+
+
+def _names_above(ax: "Axes", names: Sequence[str], width: int) -> None:
+    pitch = width / len(names)
+    places = [(column + 0.5) * pitch for column in range(len(names))]
+    fitting = 1.6 * pitch * 72 / DPI / max(map(len, names))
+    ax.set_xticks(places, list(map(_short, names)), fontsize=min(8.5, fitting), parse_math=False)
+    ax.tick_params(axis="x", length=0, pad=2, labelcolor=QUIET, labeltop=True, labelbottom=False)
 
 
 def _show(ax: "Axes", pixels: np.ndarray) -> None:
@@ -181,20 +225,17 @@ def _show(ax: "Axes", pixels: np.ndarray) -> None:
     ax.imshow(picture, interpolation="nearest", aspect="auto", extent=_extent(pixels))
 
 
-def _show_difference(
-    figure: "Figure", ax: "Axes", pixels: np.ndarray, scale: Scale, total: tuple[int, int], bar: tuple[int, int, int]
-) -> None:
-    drawn = ax.imshow(
-        pixels[:, :, 0], cmap="RdBu_r", vmin=-scale.limit, vmax=scale.limit, interpolation="nearest", aspect="auto",
-        extent=_extent(pixels),
-    )  # fmt: skip
-    strip = _axes(figure, total, (bar[0], bar[1], min(bar[2], 560), 14))
-    colorbar = figure.colorbar(drawn, cax=strip, orientation="horizontal")
-    colorbar.outline.set_visible(False)  # type: ignore[operator]
-    ends = f"−{scale.limit:.2g} darker", "0", f"+{scale.limit:.2g} brighter"
+def _show_difference(ax: "Axes", pixels: np.ndarray, scale: Scale, strip: "Axes") -> None:
+    limits: dict[str, Any] = {"vmin": -scale.limit, "vmax": scale.limit}
+    shown = pixels[:, :, 0]
+    drawn = ax.imshow(shown, cmap="RdBu_r", interpolation="nearest", aspect="auto", extent=_extent(pixels), **limits)
+    colorbar = ax.figure.colorbar(drawn, cax=strip, orientation="horizontal")
+    colorbar.outline.set_visible(False)
+    ends = [f"−{scale.limit:.2g} darker", "0", f"+{scale.limit:.2g} brighter"]
     colorbar.set_ticks([-scale.limit, 0, scale.limit], labels=ends)
-    for text, side in zip(strip.get_xticklabels(), ("left", "center", "right"), strict=True):
-        text.set_horizontalalignment(side)
+    first, _, last = strip.get_xticklabels()
+    first.set_horizontalalignment("left")
+    last.set_horizontalalignment("right")
     strip.tick_params(length=0, labelsize=8, labelcolor=QUIET)
 
 
@@ -204,23 +245,22 @@ def _extent(pixels: np.ndarray) -> tuple[float, float, float, float]:
 
 @styled
 def set_strips(sets: Sequence[tuple[str, np.ndarray, np.ndarray, int]]) -> "Figure":
-    """The first image of every class, one row a set, to compare sets of several runs.
+    """The first image of every class, one line a set under its label, to compare sets of several runs.
 
     Args:
         sets: (label, images [n, K, H, W], labels [n], C); K, H and W may differ from set to set.
     """
-    shown = [(label, images, rows_by_class(labels, count, most=1)) for label, images, labels, count in sets]
-    columns = min(max(len(rows) for _, _, rows in shown), 20)
-    left = 24 + min(18 * max(len(label) for label, _, _ in shown), 500)
-    tile = min((WIDTH - left) // columns - 4, LARGEST)
-    total = (max(left + columns * (tile + 4), 700), len(shown) * (tile + 12) + 12)
+    chosen = [np.concatenate(rows_by_class(labels, count, most=1))[:20] for _, _, labels, count in sets]
+    tile = min(WIDTH // max(map(len, chosen)) - 4, LARGEST)
+    height = tile + TOP
+    total = (WIDTH, len(sets) * height + 8)
     figure = _figure(total)
-    for position, (label, images, rows) in enumerate(shown):
+    for position, ((label, images, _, _), row) in enumerate(zip(sets, chosen, strict=True)):
         pixels = images.transpose(0, 2, 3, 1)
         side = pixels.shape[2]
         scale = tile // side if tile >= side else -math.ceil(side / tile)
-        line = mosaic(pixels, [np.concatenate(rows)[:columns]], scale, 4, np.nan)
-        ax = _axes(figure, total, (left, 12 + position * (tile + 12), line.shape[1], line.shape[0]))
-        _class_names(ax, [label], line.shape[0])
+        line = mosaic(pixels, [row], scale, 4, np.nan)
+        ax = _axes(figure, total, (4, TOP + position * height, line.shape[1], line.shape[0]))
+        ax.set_title(label, pad=5, fontsize=9, parse_math=False)
         _show(ax, line)
     return figure

@@ -7,71 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raydistill.artifacts import COMPLETED, Unit, folder_exists, units
-from raydistill.data.distilled import DistilledSet
+from raydistill.artifacts import COMPLETED, units
 from raydistill.errors import RaydistillError
-from raydistill.report import figures, pictures, tables
+from raydistill.report import figures, pictures, search_figures, tables, texts
 from raydistill.report.blocks import Block, Commands, Fold, Missing, Picture, Report, Section, Table, Text, command
+from raydistill.report.run import FINAL, INIT, Run
 from raydistill.track.records import without_credentials
 
 if TYPE_CHECKING:
     import pandas as pd
-
-INIT = {"real": "random real images", "noise": "noise", "kcenter": "k-center choice", "herding": "herding choice"}
-FINAL = Path("units/distill/final")
-
-
-class Run:
-    """A run folder, read once.
-
-    Args:
-        path: the folder.
-
-    Raises:
-        ArtifactError: it is no run folder.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.search = tables.read_search(path)
-        self.results = tables.read_results(path)
-        self.trials = tables.trials_table(path)
-        self.accuracy = tables.accuracy_table(path)
-        self.final = Unit(path / FINAL)
-        self.best = tables.best_row(self.trials)
-
-    @property
-    def space(self) -> dict[str, dict[str, Any]]:
-        """Searched path → distribution."""
-        return dict(self.search.get("space", {}))
-
-    @property
-    def chosen(self) -> dict[str, Any]:
-        """Searched path → the value that the search chose; empty before it has."""
-        best = self.results.get("stages", {}).get("search", {}).get("best") or {}
-        if best.get("params"):
-            return dict(best["params"])
-        return {} if self.best is None else {path: self.trials.loc[self.best, path] for path in self.space}
-
-    @property
-    def distill(self) -> dict[str, Any]:
-        """The settings of the final distillation: the search's own with the chosen values in their places."""
-        chosen = {path.removeprefix("distill."): value for path, value in self.chosen.items()}
-        return {**self.search["distill"], **chosen}
-
-    @property
-    def factor(self) -> int:
-        """Of multi-formation."""
-        return int(self.distill.get("factor", 1))
-
-    def load(self, name: str) -> "DistilledSet | None":
-        """The set stored as ``set`` or ``initial`` by the final distillation, if it is there."""
-        folder = self.final.directory / name
-        return DistilledSet.load(folder) if folder_exists(folder) else None
-
-    def resume(self) -> str:
-        """The command that does what is still missing."""
-        return command("run", self.path / "search.json", "--out", self.path.parent, "--resume")
 
 
 def report(path: Path) -> Report:
@@ -80,7 +24,7 @@ def report(path: Path) -> Report:
     distill, source = run.distill, run.search["data"]["source"]
     return Report(
         title=run.search["name"],
-        subtitle=f"{distill['method']} on {source}, {distill['ipc']} images per class, from {INIT[distill['init']]}",
+        subtitle=f"{distill['method']} on {source}, {distill['ipc']} image{'s' if distill['ipc'] > 1 else ''} per class, from {INIT[distill['init']]}",
         facts=_facts(run),
         sections=[
             Section("accuracy", "Accuracy", accuracy_blocks(run)),
@@ -101,7 +45,7 @@ def _facts(run: Run) -> dict[str, str]:
         "method": distill["method"],
         "dataset": run.search["data"]["source"],
         "images per class": distill["ipc"],
-        "init": f"{distill['init']} ({INIT[distill['init']]})",
+        "init": INIT[distill["init"]],
         "network": distill["network"],
         "factor": f"{run.factor} (multi-formation)" if run.factor > 1 else None,
         "iterations": distill["iterations"],
@@ -134,11 +78,13 @@ def accuracy_blocks(run: Run) -> list[Block]:
         if run.space
         else "Nothing was searched; the test set was read once, for this table."
     )
-    shown = tables.shown_accuracy(run.accuracy, run.factor)
-    caption = "Test accuracy: mean ± standard deviation over the students, 95 % interval of the mean, and every student."
+    shown = texts.shown_accuracy(run.accuracy, run.factor)
+    caption = (
+        "Test accuracy: mean ± standard deviation over the students, 95 % interval of the mean, and every student."
+    )
     return [
         Text(_verdict(run)),
-        Picture("accuracy", figures.accuracy_dots(run.accuracy, run.factor), f"Test accuracy by set. {selection}"),
+        Picture("accuracy", figures.accuracy_dots(run.accuracy, run.factor), "Test accuracy of each set."),
         Table("accuracy", run.accuracy, shown, caption, marked=_row_of(run.accuracy, "distilled")),
         Text(f"{how}. {selection}"),
     ]
@@ -157,12 +103,12 @@ def _verdict(run: Run) -> str:
     own = rows.get("distilled")
     if own is None:
         return "The distilled set itself has not been evaluated yet; what is here are the sets to stand beside it."
+    ipc = run.distill["ipc"]
+    bring = "1 distilled image per class brings" if ipc == 1 else f"{ipc} distilled images per class bring"
     text = (
-        f"{run.distill['ipc']} distilled images per class bring {own['network']} to {tables.percent(own['mean'])} % on the test set "
-        f"(95 % interval {tables.interval_text(own)}, {own['students']} students)."
+        f"{bring} {own['network']} to {texts.percent(own['mean'])} % on the test set "
+        f"(95 % interval {texts.interval_text(own)}, {own['students']} students)."
     )
-    if run.factor > 1:
-        text += f" The set is factor {run.factor} (multi-formation): each stored image holds {run.factor**2} sub-images."
     others = [row for name, row in rows.items() if name not in ("distilled", "whole")]
     if others:
         best = max(others, key=lambda row: row["mean"])
@@ -170,10 +116,14 @@ def _verdict(run: Run) -> str:
         overlap = own["ci95_low"] <= best["ci95_high"] and best["ci95_low"] <= own["ci95_high"]
         text += (
             f" That is {abs(gap):.2f} points {'above' if gap >= 0 else 'below'} {best['set']}, the best real set of the same size "
-            f"({tables.percent(best['mean'])} %); the two intervals {'overlap' if overlap else 'do not overlap'}."
+            f"({texts.percent(best['mean'])} %); the two intervals {'overlap' if overlap else 'do not overlap'}."
         )
     if "whole" in rows:
-        text += f" All training images together reach {tables.percent(rows['whole']['mean'])} %."
+        text += f" All training images together reach {texts.percent(rows['whole']['mean'])} %."
+    if run.factor > 1:
+        text += (
+            f" The set is factor {run.factor} (multi-formation): each stored image holds {run.factor**2} sub-images."
+        )
     return text
 
 
@@ -187,7 +137,9 @@ def set_blocks(run: Run) -> list[Block]:
     labels = after.labels.numpy()
     titles = (f"Before: {INIT[run.distill['init']]}", f"After {run.distill['iterations']} iterations")
     figure = pictures.image_grid(start, pixels, labels, after.classes, titles)
-    notes = [f"{len(labels)} images, {len(after.classes)} classes, one row a class."]
+    notes = [
+        f"{len(labels)} images, {len(after.classes)} classes{', one row a class' if len(labels) > len(after.classes) else ''}."
+    ]
     if after.factor > 1:
         notes.append(
             f"factor {after.factor} (multi-formation): each stored image holds {after.factor**2} sub-images, enlarged before use."
@@ -224,7 +176,9 @@ def distillation_blocks(run: Run) -> list[Block]:
     caption = "Loss of the final distillation; plain: running mean, faint: single iterations."
     if run.final.status != COMPLETED:
         record = run.final.read()
-        caption += f" Its status is {record.get('status')}" + (f": {record['message']}." if record.get("message") else ".")
+        caption += f" Its status is {record.get('status')}" + (
+            f": {record['message']}." if record.get("message") else "."
+        )
     return [Picture("distillation", figure, caption)]
 
 
@@ -241,28 +195,33 @@ def search_blocks(run: Run) -> list[Block]:
         f"({budget['validation']['epochs']} epochs); sampler {budget['sampler']}, stopping {budget['stopping']}, "
         f"{len(run.trials)} of {budget['trials']} trials begun. The test set plays no part here."
     )
+    chosen = None if run.best is None else run.best.number
     importances = _importances(run)
     blocks: list[Block] = [Text(rated), _chosen_table(run, importances)]
     history = "Validation accuracy of each trial, in the order of their numbers; trials without a value lie on the dotted line."
-    blocks.append(Picture("search", figures.search_history(run.trials), history))
+    blocks.append(Picture("search", search_figures.search_history(run.trials, chosen), history))
     if budget["objectives"] == "accuracy+seconds":
         caption = "Both objectives; numbered: the trials that no other beats in accuracy and seconds."
-        blocks.append(Picture("pareto", figures.pareto_front(run.trials), caption))
+        blocks.append(Picture("pareto", search_figures.pareto_front(run.trials), caption))
     if importances:
-        caption = "How much of the variation of validation accuracy each setting explains (fANOVA over the completed trials)."
-        blocks.append(Picture("importances", figures.importance_bars(importances), caption))
+        caption = (
+            "How much of the variation of validation accuracy each setting explains (fANOVA over the completed trials)."
+        )
+        blocks.append(Picture("importances", search_figures.importance_bars(importances), caption))
     else:
         blocks.append(Text("Too few completed trials that differ to say which setting mattered."))
     caption = "Validation accuracy against each searched setting alone; the others vary too."
-    blocks.append(Picture("slices", figures.slices(run.trials, run.space), caption))
+    blocks.append(Picture("slices", search_figures.slices(run.trials, run.space), caption))
     named = {int(unit.name): unit for unit in units(run.path, "trial") if unit.name.isdigit()}
     losses = {number: tables.curve(unit, "loss") for number, unit in named.items()}
     rungs = {number: tables.curve(unit, "val_accuracy") for number, unit in named.items()}
     if any(len(steps) for steps, _ in losses.values()):
-        caption = "Every trial's loss (running mean) and its validation accuracy at the rungs; a cross ends a diverged trial."
-        blocks.append(Picture("trials", figures.trial_curves(run.trials, losses, rungs), caption))
-    shown = tables.shown_trials(run.trials)
-    blocks.append(Table("trials", run.trials, shown, "All trials; highlighted: the best completed one.", run.best))
+        caption = (
+            "Every trial's loss (running mean) and its validation accuracy at the rungs; a cross ends a diverged trial."
+        )
+        blocks.append(Picture("trials", search_figures.trial_curves(run.trials, losses, rungs, chosen), caption))
+    shown = texts.shown_trials(run.trials)
+    blocks.append(Table("trials", run.trials, shown, "All trials; highlighted: the chosen one.", marked))
     return blocks
 
 
@@ -279,7 +238,7 @@ def _chosen_table(run: Run, importances: Mapping[str, float]) -> Table:
         for path, distribution in run.space.items()
     ]
     frame = pd.DataFrame(rows)
-    shown = tables.shown_plain(frame)
+    shown = texts.shown_plain(frame)
     shown["importance"] = [f"{importances[path]:.2f}" if path in importances else "–" for path in frame["setting"]]
     caption = "The searched settings, what the final distillation uses, and the share of the variation of accuracy each explains."
     return Table("chosen", frame, shown, caption)
@@ -288,12 +247,12 @@ def _chosen_table(run: Run, importances: Mapping[str, float]) -> Table:
 def distribution_text(distribution: Mapping[str, Any]) -> str:
     """A distribution of ``search.json`` in words."""
     if distribution["kind"] == "choice":
-        text = ", ".join(tables.plain(value) for value in distribution["values"])
+        text = ", ".join(texts.plain(value) for value in distribution["values"])
     else:
-        text = f"{tables.plain(distribution['low'])} … {tables.plain(distribution['high'])}"
+        text = f"{texts.plain(distribution['low'])} … {texts.plain(distribution['high'])}"
         text += " (logarithmic)" if distribution.get("log") else ""
     when = distribution.get("when")
-    return text + (f", while {when['path']} is {' or '.join(map(tables.plain, when['values']))}" if when else "")
+    return text + (f", while {when['path']} is {' or '.join(map(texts.plain, when['values']))}" if when else "")
 
 
 def _importances(run: Run) -> dict[str, float]:
@@ -320,13 +279,19 @@ def nas_blocks(run: Run) -> list[Block]:
     students = (config or {}).get("students", 1)
     each = f"{students} student{'s' if students != 1 else ''} each"
     trained = f"protocol “{protocol.get('name', '?')}” ({protocol.get('epochs', '?')} epochs), {each}"
-    label = tables.set_label("distilled", run.factor)
+    label = texts.set_label("distilled set", run.factor)
     blocks: list[Block] = [
-        Picture("nas", figures.nas_bars(nas), f"Accuracy of each architecture trained on the set ({label}), {trained}."),
-        Table("nas", nas, tables.shown_nas(nas), f"Architectures trained on the set, {trained}.", marked=0),
+        Picture("nas", figures.nas_bars(nas), f"Accuracy of each architecture trained on the {label}; {trained}."),
+        Table(
+            "nas", nas, texts.shown_nas(nas), f"Architectures trained on the {label}, best first; {trained}.", marked=0
+        ),
     ]
     stage = run.results.get("stages", {}).get("nas") or {}
-    ranks = [f"{name.capitalize()} {stage[name]:.2f}" for name in ("spearman", "kendall") if isinstance(stage.get(name), float)]
+    ranks = [
+        f"{name.capitalize()} {stage[name]:.2f}"
+        for name in ("spearman", "kendall")
+        if isinstance(stage.get(name), float)
+    ]
     if ranks:
         blocks.append(Text(f"Correlation with the ranking on all training images: {', '.join(ranks)}."))
     return blocks
@@ -339,12 +304,12 @@ def time_blocks(run: Run) -> list[Block]:
     if stages.empty:
         blocks.append(Missing("results.json is not there or holds no stage yet.", run.resume()))
     else:
-        blocks.append(Table("stages", stages, tables.shown_plain(stages), "Wall-clock seconds of each stage."))
+        blocks.append(Table("stages", stages, texts.shown_plain(stages), "Wall-clock seconds of each stage."))
     left = tables.unfinished_table(run.path)
     if left.empty:
         blocks.append(Text("No unit of work is left running or failed."))
     else:
-        blocks.append(Table("unfinished", left, tables.shown_plain(left), "Units of work still running or failed."))
+        blocks.append(Table("unfinished", left, texts.shown_plain(left), "Units of work still running or failed."))
         blocks.append(Missing("What is not finished is done, and nothing else again, by", run.resume()))
     return blocks
 
@@ -353,7 +318,10 @@ def repeat_blocks(run: Run) -> list[Block]:
     """Every setting, and the command lines."""
     distilled = run.path / FINAL / "set"
     lines = (
-        ("the same search from its stored settings, into a new folder", command("run", run.path / "search.json", "--out", "again")),
+        (
+            "the same search from its stored settings, into a new folder",
+            command("run", run.path / "search.json", "--out", "again"),
+        ),
         ("this report again", command("report", run.path)),
         ("the set's worth for another network", command("evaluate", distilled, "--network", "AlexNet")),
         ("the images for other programs", command("export", distilled, "--to", "imagefolder")),

@@ -5,13 +5,16 @@ Colours are Okabe and Ito's, which people with colour-blindness can tell apart; 
 
 import functools
 import io
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, ParamSpec
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, ParamSpec, cast
 
 from raydistill.artifacts import COMPLETED, DIVERGED, FAILED, RUNNING, STOPPED
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 WIDTH = 10.0
 "Inches; at this width a 9-point letter is readable when the figure fills the page."
@@ -19,7 +22,7 @@ DPI = 160
 INK, QUIET, GRID = "#1d2433", "#667085", "#e4e7ec"
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
-STYLE = {
+STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 10,
@@ -83,7 +86,7 @@ def styled(draw: "Callable[P, Figure]") -> "Callable[P, Figure]":
 
         with matplotlib.rc_context():
             matplotlib.rcdefaults()
-            matplotlib.rcParams.update(STYLE)
+            matplotlib.rcParams.update(cast(Any, STYLE))
             return draw(*args, **kwargs)
 
     return wrapped
@@ -93,8 +96,9 @@ def new_figure(height: float, width: float = WIDTH) -> "Figure":
     """An empty figure of ``width`` × ``height`` inches with its own canvas."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=DPI, layout=ConstrainedLayoutEngine(h_pad=0.07))
     FigureCanvasAgg(figure)
     return figure
 
@@ -104,3 +108,32 @@ def to_png(figure: "Figure") -> bytes:
     data = io.BytesIO()
     figure.savefig(data, format="png", metadata={"Software": None})
     return data.getvalue()
+
+
+def legend_handles(marks: Mapping[str, Mark], present: Iterable[str]) -> "list[Line2D]":
+    """Legend entries for those of ``marks`` whose names are ``present``."""
+    from matplotlib.lines import Line2D
+
+    there = set(present)
+    style: dict[str, Any] = {"linestyle": "", "markeredgecolor": "white"}
+    return [
+        Line2D([], [], color=mark.color, marker=mark.marker, markersize=mark.size, label=name, **style)
+        for name, mark in marks.items()
+        if name in there
+    ]
+
+
+def logarithmic(ax: "Axes", which: Literal["x", "y"]) -> None:
+    """A log scale with plain numbers at round places, as many as the range of what was drawn needs."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    if which == "x":
+        ax.set_xscale("log")
+    else:
+        ax.set_yscale("log")
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    low, high = ax.get_xlim() if which == "x" else ax.get_ylim()
+    decades = math.log10(high / low)
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 1.6 else (1, 3) if decades < 3.2 else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

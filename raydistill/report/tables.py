@@ -1,11 +1,11 @@
 """The tables of a report, read from the units of a run folder: one row a result, accuracies as fractions.
 
-Frames hold plain values, as they go into CSV files; ``shown`` turns them into the texts that people read.
+Frames hold plain values, as they go into CSV files; ``texts`` turns them into what people read.
 """
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from raydistill import artifacts
 from raydistill.artifacts import COMPLETED, FAILED, RUNNING, Unit, units
 from raydistill.config import flatten
+from raydistill.report.texts import shown_accuracy
 from raydistill.search.trials import read_trials
 
 if TYPE_CHECKING:
@@ -85,20 +86,18 @@ def trials_table(run: Path) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    paths = list(read_search(run).get("space", {}))
-    rows = [
-        {
-            "number": record.number,
-            "status": record.status,
-            "val_accuracy": _number(record.val_accuracy),
-            "iterations": record.iterations or max(record.values, default=0),
-            "seconds": _number(record.seconds),
-            **{path: record.params.get(path) for path in paths},
-            "message": record.message,
-        }
-        for record in read_trials(run)
-    ]
-    return pd.DataFrame(rows, columns=[*TRIALS, *paths, "message"])
+    records = read_trials(run)
+    columns: dict[str, Any] = {
+        "number": [record.number for record in records],
+        "status": [record.status for record in records],
+        "val_accuracy": [_number(record.val_accuracy) for record in records],
+        "iterations": [record.iterations or max(record.values, default=0) for record in records],
+        "seconds": [_number(record.seconds) for record in records],
+    }
+    for path in read_search(run).get("space", {}):
+        # As objects: a whole number stays one beside trials that do not have the setting.
+        columns[path] = pd.Series([record.params.get(path) for record in records], dtype=object)
+    return pd.DataFrame(columns | {"message": [record.message for record in records]})
 
 
 def nas_table(run: Path) -> "pd.DataFrame":
@@ -127,7 +126,17 @@ def stages_table(run: Path) -> "pd.DataFrame":
             seconds = [entry["seconds"] for entry in found if entry.get("seconds") is not None]
             rows.append({"stage": stage, "done": f"{len(found)} results", "seconds": sum(seconds)})
         elif isinstance(found, Mapping):
-            parts = ("trajectories", "trials", "completed", "stopped", "diverged", "failed", "iterations", "outcome", "names")
+            parts = (
+                "trajectories",
+                "trials",
+                "completed",
+                "stopped",
+                "diverged",
+                "failed",
+                "iterations",
+                "outcome",
+                "names",
+            )
             done = ", ".join(
                 str(found[part]) if part == "outcome" else f"{found[part]} {part}" for part in parts if found.get(part)
             )
@@ -152,7 +161,7 @@ def unfinished_table(run: Path) -> "pd.DataFrame":
 
 
 def differing_settings(runs: Mapping[str, Path]) -> "pd.DataFrame":
-    """Settings (dotted paths) whose values are not the same in all runs; one column a run, absent ones empty.
+    """Settings (dotted paths, the name apart) whose values are not the same in all runs; one column a run.
 
     Args:
         runs: label → run folder.
@@ -162,14 +171,8 @@ def differing_settings(runs: Mapping[str, Path]) -> "pd.DataFrame":
     settings = {label: flatten(read_search(run)) for label, run in runs.items()}
     paths = dict.fromkeys(path for flat in settings.values() for path in flat)
     rows = [{"setting": path, **{label: flat.get(path, "") for label, flat in settings.items()}} for path in paths]
-    rows = [row for row in rows if len({json.dumps(row[label]) for label in runs}) > 1]
+    rows = [row for row in rows if row["setting"] != "name" and len({json.dumps(row[label]) for label in runs}) > 1]
     return pd.DataFrame(rows, columns=["setting", *runs])
-
-
-def best_row(trials: "pd.DataFrame") -> int | None:
-    """Row of the completed trial with the highest validation accuracy (the earlier of equals); ``None`` without one."""
-    done = trials[(trials["status"] == COMPLETED) & trials["val_accuracy"].notna()]
-    return None if done.empty else int(done.index[int(np.argmax(done["val_accuracy"].to_numpy()))])
 
 
 def pareto_rows(trials: "pd.DataFrame") -> list[int]:
@@ -185,99 +188,6 @@ def curve(unit: Unit, name: str) -> tuple[np.ndarray, np.ndarray]:
     lines = [(line["step"], line[name]) for line in unit.history() if line.get(name) is not None]
     points = np.array([pair for pair in lines if math.isfinite(pair[1])], dtype=float).reshape(-1, 2)
     return points[:, 0], points[:, 1]
-
-
-def set_label(name: str, factor: int) -> str:
-    """How a set is called where people read it; a multi-formation set is never shown without its factor."""
-    return f"{name}, factor {factor} (multi-formation)" if name == "distilled" and factor > 1 else name
-
-
-def percent(value: float | None, digits: int = 2) -> str:
-    """A fraction as a percentage without its sign; ``–`` for none."""
-    return "–" if value is None or math.isnan(value) else f"{100 * value:.{digits}f}"
-
-
-def plain(value: Any) -> str:
-    """A setting as people read it: six significant digits, ``–`` for none."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def seconds_text(value: float | None) -> str:
-    """Seconds with as many digits as mean something."""
-    if value is None or math.isnan(value):
-        return "–"
-    return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
-
-
-def accuracy_text(row: Mapping[Any, Any]) -> str:
-    """Mean ± standard deviation of a row of ``accuracy_table`` in per cent."""
-    return percent(row["mean"]) + ("" if math.isnan(row["std"]) else f" ± {percent(row['std'])}")
-
-
-def interval_text(row: Mapping[Any, Any]) -> str:
-    """The 95 % interval of a row of ``accuracy_table`` in per cent; ``–`` where one student gives none."""
-    known = not math.isnan(row["ci95_low"])
-    return f"{percent(row['ci95_low'])} … {percent(row['ci95_high'])}" if known else "–"
-
-
-def shown_accuracy(frame: "pd.DataFrame", factor: int = 1) -> "pd.DataFrame":
-    """``accuracy_table`` as texts in per cent."""
-    import pandas as pd
-
-    rows = []
-    for row in frame.to_dict("records"):
-        text = {
-            "set": set_label(str(row["set"]), factor),
-            "network": row["network"],
-            "protocol": row["protocol"],
-            "accuracy %": accuracy_text(row),
-            "95 % interval": interval_text(row),
-            "students": plain(row["students"]),
-            "each student %": "  ".join(percent(value) for value in row["runs"]),
-        }
-        for extra, heading in (("balanced_accuracy", "balanced %"), ("auc", "AUC %")):
-            if extra in row:
-                text[heading] = percent(row[extra])
-        rows.append({**text, "seconds": seconds_text(row["seconds"])})
-    return pd.DataFrame(rows)
-
-
-def shown_trials(frame: "pd.DataFrame") -> "pd.DataFrame":
-    """``trials_table`` as texts; settings lose their common ``distill.``, an empty column of messages goes."""
-    shown = frame.astype(object)
-    for column in frame.columns:
-        shown[column] = [plain(value) for value in frame[column]]
-    shown["val_accuracy"] = [percent(value) for value in frame["val_accuracy"]]
-    shown["seconds"] = [seconds_text(value) for value in frame["seconds"]]
-    if not any(frame["message"]):
-        shown = shown.drop(columns="message")
-    return shown.rename(columns=short_names(frame.columns) | {"number": "trial", "val_accuracy": "validation %"})
-
-
-def shown_nas(frame: "pd.DataFrame") -> "pd.DataFrame":
-    """``nas_table`` as texts in per cent."""
-    shown = frame.astype(object)
-    shown["rank"] = [plain(value) for value in frame["rank"]]
-    shown["accuracy"] = [percent(value) for value in frame["accuracy"]]
-    shown["runs"] = ["  ".join(percent(value) for value in runs) for runs in frame["runs"]]
-    shown["seconds"] = [seconds_text(value) for value in frame["seconds"]]
-    return shown.rename(columns={"accuracy": "accuracy %", "runs": "each student %"})
-
-
-def shown_plain(frame: "pd.DataFrame") -> "pd.DataFrame":
-    """Any frame as texts; a column ``seconds`` as such."""
-    shown = frame.astype(object)
-    for column in frame.columns:
-        text = seconds_text if column == "seconds" else plain
-        shown[column] = [text(value) for value in frame[column].astype(object)]
-    return shown
-
-
-def short_names(paths: Sequence[str]) -> dict[str, str]:
-    """Dotted paths → names without ``distill.``, for headings."""
-    return {path: path.removeprefix("distill.") for path in paths}
 
 
 def print_accuracy(run: Path, console: "Console") -> None:

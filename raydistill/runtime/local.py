@@ -7,11 +7,14 @@ from typing import Any
 import torch
 
 from raydistill.errors import ConfigError
-from raydistill.runtime.base import Result, threads
+from raydistill.runtime.base import Result, keep_freed_memory, threads
 
 
 class Local:
     """The runtime without Ray."""
+
+    def __init__(self) -> None:
+        keep_freed_memory()
 
     def map(
         self,
@@ -35,7 +38,9 @@ class Local:
             ConfigError: a GPU is asked for and PyTorch sees none.
         """
         if gpus > 0 and not torch.cuda.is_available():
-            raise ConfigError(f"gpus={gpus:g}: PyTorch sees no GPU here; set it to 0, or use an --address that has GPUs")
+            raise ConfigError(
+                f"gpus={gpus:g}: PyTorch sees no GPU here; set it to 0, or use an --address that has GPUs"
+            )
         with threads(cpus):
             yield "cuda" if gpus > 0 else "cpu"
 

@@ -49,7 +49,9 @@ class OnRay:
 
         self._owned = not ray.is_initialized()
         if self._owned:
-            threading.Thread(target=self._start, args=(settings,), name="ray-start", daemon=True).start()
+            # Ray gives its processes 30 s to start, too few on a machine that is busy and has not cached its files.
+            attempts = 2 if address == "local" else 1
+            threading.Thread(target=self._start, args=(settings, attempts), name="ray-start", daemon=True).start()
             atexit.register(self.close)
         else:
             self._up.set()
@@ -84,7 +86,9 @@ class OnRay:
                         f"{name.lower()}s={amount:g}: no machine of this cluster has more than {most:g}; "
                         f"lower {name.lower()}s or use an --address that has them"
                     )
-            raise ConfigError(f"cpus={cpus:g} with gpus={gpus:g}: no machine of this cluster has both; lower one of them")
+            raise ConfigError(
+                f"cpus={cpus:g} with gpus={gpus:g}: no machine of this cluster has both; lower one of them"
+            )
         return places
 
     def prepare(self, modules: Sequence[str], workers: int, cpus: float) -> None:
@@ -161,7 +165,7 @@ class OnRay:
         if self._session is not None:
             shutil.rmtree(self._session, ignore_errors=True)
 
-    def _start(self, settings: dict[str, Any]) -> None:
+    def _start(self, settings: dict[str, Any], attempts: int) -> None:
         import ray
 
         try:
@@ -169,7 +173,11 @@ class OnRay:
                 host, port = self.address.rsplit(":", 1)
                 socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
             ray.init(logging_level="error", log_to_driver=False, **settings)
-        except BaseException as error:  # handed to whoever waits
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+            if attempts > 1:
+                again = (settings, attempts - 1)
+                threading.Thread(target=self._start, args=again, name="ray-start", daemon=True).start()
+                return
             self._failure = error
         self._up.set()
         self._end.wait()  # Ray's processes end with the thread that started them
@@ -200,7 +208,9 @@ def connect(
         given = os.environ.get("RAY_ADDRESS") or "auto"
     host, _, port = given.rpartition(":")
     if given not in ("local", "auto") and ("/" in given or not host or not port.isdigit()):
-        raise ConfigError(f"address={given!r}: must be local, auto or HOST:PORT; http://… addresses are for `raydistill submit`")
+        raise ConfigError(
+            f"address={given!r}: must be local, auto or HOST:PORT; http://… addresses are for `raydistill submit`"
+        )
     return OnRay(given, environment or {}, dashboard, cpus)
 
 

@@ -94,6 +94,8 @@ class Budget(Config):
     cpus: float = Field(1, gt=0)
     gpus: float = Field(0, ge=0)
     "Per trial; a fraction lets several trials share one GPU."
+    final_cpus: float = Field(1, gt=0)
+    "Cores of the final distillation."
     max_failures: int = Field(2, ge=0)
     "How often a trial whose process dies is started again from its checkpoint."
     validation: Protocol = protocol("fast")
@@ -115,6 +117,8 @@ class Search(Config):
     space: dict[str, Distribution] = {}
     "Dotted config path → distribution, e.g. ``distill.lr_img``. Empty: no search, the settings above are used."
     budget: Budget = Budget()
+    final: dict[str, Scalar] = {}
+    "Settings of the final distillation that differ from the best trial's, e.g. more ``distill.iterations``."
     evaluate: EvaluateConfig = EvaluateConfig()
     nas: NASConfig | None = None
     "The last stage; ``None`` leaves it out."
@@ -129,21 +133,35 @@ class Search(Config):
     @model_validator(mode="after")
     def _space_fits(self) -> "Search":
         known = self.flat()
+        if self.final:
+            self.model_copy(update={"space": {}, "final": {}}).override(self.final)
         for path, distribution in self.space.items():
             if not path.startswith("distill."):
-                raise ConfigError(f"space: {path!r} is not a setting of the distillation; use paths like 'distill.lr_img'")
+                raise ConfigError(
+                    f"space: {path!r} is not a setting of the distillation; use paths like 'distill.lr_img'"
+                )
             if path not in known:
                 self.override({path: 0})  # raises with the nearest known path
             for value in edges(distribution):
                 self.without_space().override({path: value})
+            self._condition_fits(path)
         return self
 
+    def _condition_fits(self, path: str) -> None:
+        known, seen, when = self.without_space().flat(), [path], self.space[path].when
+        while when is not None:
+            if when.path not in known:
+                self.without_space().override({when.path: 0})  # raises with the nearest known path
+            seen.append(when.path)
+            if seen.count(when.path) > 1:
+                raise ConfigError(f"space: {' depends on '.join(seen)}; a condition must lead to a setting without one")
+            when = self.space[when.path].when if when.path in self.space else None
+
     def without_space(self) -> "Search":
-        """The same with nothing searched."""
-        return self.model_copy(update={"space": {}})
+        """The same with nothing searched and nothing changed at the end."""
+        return self.model_copy(update={"space": {}, "final": {}})
 
 
 def edges(distribution: Distribution) -> tuple[Scalar, ...]:
     """The outermost values of a distribution: if they are valid settings, what lies between is."""
     return distribution.values if isinstance(distribution, Choice) else (distribution.low, distribution.high)
-

@@ -1,24 +1,13 @@
 """Which trial may start, with what; read from the run folder when a search starts or goes on, kept up to date after."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from raydistill.artifacts import RUNNING
-from raydistill.config import Scalar, fingerprint
 from raydistill.errors import ArtifactError, ConfigError
 from raydistill.search.definition import Search
-from raydistill.search.stopping import Rivals, rivals
-from raydistill.search.study import suggest
+from raydistill.search.objective import Assignment, trial_fingerprint
+from raydistill.search.stopping import rivals
 from raydistill.search.trials import TrialRecord, read_trial, read_trials, trial_unit
-
-
-class Assignment(NamedTuple):
-    """One trial as its worker gets it: ``rivals`` are what it is compared with at its rungs."""
-
-    number: int
-    params: Mapping[str, Scalar]
-    rivals: Rivals
 
 
 class Ledger:
@@ -57,6 +46,8 @@ class Ledger:
     def assign(self, number: int) -> Assignment:
         """Hand out trial ``number``, which must be ready; an interrupted one keeps its settings."""
         if number not in self.records:
+            from raydistill.search.study import suggest  # only who hands out needs Optuna; workers import this too
+
             params = suggest(self.search, number, list(self.records.values()))
             self.records[number] = TrialRecord(number, params, RUNNING, {})
         compared = rivals(self.search.budget, number, self.records.values())
@@ -70,17 +61,11 @@ class Ledger:
         """
         record = read_trial(trial_unit(self.run, number))
         if record is None or not record.settled:
-            raise ArtifactError(f"trial {number} ended but {self.run} does not show it; put --out on a disk that all nodes share")
+            raise ArtifactError(
+                f"trial {number} ended but {self.run} does not show it; put --out on a disk that all nodes share"
+            )
         self.records[number] = record
         return record
 
     def _settled(self, number: int) -> bool:
         return number in self.records and self.records[number].settled
-
-
-def trial_fingerprint(search: Search, params: Mapping[str, Scalar]) -> str:
-    """Of everything that a trial's result depends on."""
-    values = search.without_space().to_json()
-    about = {key: values[key] for key in ("seed", "data", "distill")}
-    budget = {key: values["budget"][key] for key in ("stopping", "grace", "reduction", "validation", "students")}
-    return fingerprint({**about, **budget, "params": dict(params)})

@@ -7,8 +7,8 @@ from raydistill.data.load import TrainData
 from raydistill.runtime.local import Local
 from raydistill.search.definition import Search
 from raydistill.search.ledger import Ledger
-from raydistill.search.objective import Engine, run_trial
-from raydistill.search.trials import Listener, Silent
+from raydistill.search.objective import REAL, Engine, run_trial
+from raydistill.search.trials import SILENT, Listener
 
 
 def run_search(
@@ -16,8 +16,8 @@ def run_search(
     run: Path,
     data: TrainData,
     runtime: Local,
-    listener: Listener = Silent(),
-    engine: Engine = Engine(),
+    listener: Listener = SILENT,
+    engine: Engine = REAL,
 ) -> None:
     """Run every trial that the run folder lacks; the results are read with ``read_trials``.
 

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from raydistill.artifacts import COMPLETED, FAILED, STOPPED, folder_exists, write_text
+from raydistill.config import Scalar, fingerprint
 from raydistill.data.distilled import DistilledSet
 from raydistill.data.load import TrainData
 from raydistill.distill import loop
 from raydistill.evaluate import students
 from raydistill.search.definition import Search
-from raydistill.search.ledger import Assignment, trial_fingerprint
-from raydistill.search.stopping import goes_on, rungs
+from raydistill.search.stopping import Rivals, goes_on, rungs
 from raydistill.search.trials import SETTLED, trial_unit
 from raydistill.seeding import derive
 
@@ -30,11 +30,22 @@ REPORTS = 50
 Progress = Callable[[int, Mapping[str, float]], None]
 
 
+class Assignment(NamedTuple):
+    """One trial as its worker gets it: ``rivals`` are what it is compared with at its rungs."""
+
+    number: int
+    params: Mapping[str, Scalar]
+    rivals: Rivals
+
+
 class Engine(NamedTuple):
     """The work of a trial: ``distill.loop.distill``, and ``evaluate.students.rate`` for its images."""
 
     distill: Callable[..., loop.Outcome] = loop.distill
     rate: Callable[..., Sequence[float]] = students.rate
+
+
+REAL = Engine()
 
 
 def run_trial(
@@ -44,7 +55,7 @@ def run_trial(
     run: Path,
     device: str = "cpu",
     progress: Progress = lambda step, numbers: None,
-    engine: Engine = Engine(),
+    engine: Engine = REAL,
 ) -> None:
     """Run a trial to its end, from its checkpoint if it has one, and record in its unit what came of it.
 
@@ -68,10 +79,18 @@ def run_trial(
         unit.begin(trial_fingerprint(search, assignment.params), assignment.params, tags)
         try:
             _Trial(search, assignment, data, run, device, progress, engine).run()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - one bad trial does not end a search
             write_text(unit.directory / "error.txt", traceback.format_exc())
             unit.finish(FAILED, {}, message=" ".join(f"{type(error).__name__}: {error}".split())[:500])
             shutil.rmtree(unit.directory / "state", ignore_errors=True)
+
+
+def trial_fingerprint(search: Search, params: Mapping[str, Scalar]) -> str:
+    """Of everything that a trial's result depends on."""
+    values = search.without_space().to_json()
+    about = {key: values[key] for key in ("seed", "data", "distill")}
+    budget = {key: values["budget"][key] for key in ("stopping", "grace", "reduction", "validation", "students")}
+    return fingerprint({**about, **budget, "params": dict(params)})
 
 
 class _Trial:

@@ -9,6 +9,7 @@ The objective ``seconds`` is read off a clock: searches for ``accuracy+seconds``
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,7 @@ def suggest(search: Search, number: int, records: Sequence[TrialRecord]) -> dict
                 study.add_trial(trial)
         tried = [dict(r.params) for r in earlier]
         for _ in range(ATTEMPTS):
-            asked = study.ask()
-            params = _fill(search, lambda path, distribution: _draw(asked, path, distribution))
+            params = _fill(search, partial(_draw, study.ask()))
             if params not in tried:
                 break
     return params

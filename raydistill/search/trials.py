@@ -68,6 +68,9 @@ class Silent:
         """Nothing."""
 
 
+SILENT = Silent()
+
+
 def trial_unit(run: Path, number: int) -> Unit:
     """The unit of trial ``number`` in the run folder."""
     return Unit(run / "units" / "trial" / f"{number:04d}")

@@ -23,9 +23,9 @@ from raydistill.errors import EnvironmentIssue
 from raydistill.runtime.base import threads
 from raydistill.runtime.on_ray import OnRay, device
 from raydistill.search.definition import Search
-from raydistill.search.ledger import Assignment, Ledger
-from raydistill.search.objective import Engine, run_trial
-from raydistill.search.trials import SETTLED, Listener, Silent, trial_unit
+from raydistill.search.ledger import Ledger
+from raydistill.search.objective import REAL, Assignment, Engine, run_trial
+from raydistill.search.trials import SETTLED, SILENT, Listener, trial_unit
 
 # Loggers that no one reads cost 8 ms a report; the snapshots are for Tune's own restore; Ctrl-C is for the caller.
 SETTINGS = {
@@ -42,8 +42,8 @@ def run_search(
     run: Path,
     data: TrainData,
     runtime: OnRay,
-    listener: Listener = Silent(),
-    engine: Engine = Engine(),
+    listener: Listener = SILENT,
+    engine: Engine = REAL,
 ) -> None:
     """Run every trial that the run folder lacks; the results are read with ``read_trials``.
 
@@ -57,9 +57,10 @@ def run_search(
     if not remaining:
         return
     workers = min(budget.parallel, len(remaining), runtime.capacity(budget.cpus, budget.gpus))
-    runtime.prepare(["ray.tune", "raydistill.search.tune"], workers, budget.cpus)
+    at_once = max(1, workers // 2)  # a process imports for seconds; fewer at a time, and the first trial begins sooner
+    runtime.prepare([__name__], at_once, budget.cpus)
     _require_shared(run)
-    os.environ.update(SETTINGS, TUNE_MAX_PENDING_TRIALS_PG=str(workers))
+    os.environ.update(SETTINGS, TUNE_MAX_PENDING_TRIALS_PG=str(at_once))
     searcher = FromLedger(ledger, listener)
     trainable = tune.with_parameters(_trial, search=search, data=data, run=run.absolute(), engine=engine)
     tuner = tune.Tuner(
@@ -82,6 +83,10 @@ def run_search(
     tuner.fit()
     if searcher.failure is not None:
         raise searcher.failure
+
+
+NUMBERS = "numbers/"
+"What a trial reports, as Tune flattens it."
 
 
 class FromLedger(Searcher):  # type: ignore[misc]
@@ -109,15 +114,15 @@ class FromLedger(Searcher):  # type: ignore[misc]
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Pass a trial's numbers on."""
-        if "step" in result:
-            self.listener.trial_progress(self.numbers[trial_id], result["step"], result["numbers"])
+        numbers = {key.removeprefix(NUMBERS): v for key, v in result.items() if key.startswith(NUMBERS)}
+        if numbers:
+            self.listener.trial_progress(self.numbers[trial_id], result["timesteps_total"], numbers)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Read how it ended; Tune says ``error`` when its process died more often than is allowed."""
-        # Tune would take an exception here for a fault of the trial.
         try:
             self._settle(self.numbers.pop(trial_id), error)
-        except Exception as failure:
+        except Exception as failure:  # noqa: BLE001 - Tune would take it for the trial's own
             self.failure = failure
 
     def _settle(self, number: int, error: bool) -> None:
@@ -139,7 +144,7 @@ class FromLedger(Searcher):  # type: ignore[misc]
 
 def _trial(config: Mapping[str, Any], search: Search, data: TrainData, run: Path, engine: Engine) -> None:
     def progress(step: int, numbers: Mapping[str, float]) -> None:
-        tune.report({"step": step, "numbers": dict(numbers)})
+        tune.report({"timesteps_total": step, "numbers": dict(numbers)})  # TensorBoard's axis has that name
 
     assignment = Assignment(config["number"], config["params"], {step: values for step, values in config["rivals"]})
     with threads(search.budget.cpus):

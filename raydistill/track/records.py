@@ -88,7 +88,10 @@ def reached(numbers: Iterable[Number]) -> dict[str, tuple[int, float]]:
 
 
 def final_numbers(record: Mapping[str, Any], latest: Latest) -> list[Number]:
-    """The final metrics that the history has not already shown; one that differs from it is named ``final_…``."""
+    """The final metrics that the history has not already shown; one that differs from it is named ``final_…``.
+
+    The history's ``seconds`` stand: the clock is read once more at the end, a moment later.
+    """
     step, seconds = record.get("step"), record.get("seconds")
     last = step if isinstance(step, int) else max((s for s, _ in latest.values()), default=0)
     after = round(1000 * seconds) if _finite(seconds) else last
@@ -98,7 +101,7 @@ def final_numbers(record: Mapping[str, Any], latest: Latest) -> list[Number]:
             if shown not in latest:
                 numbers.append(Number(shown, last, float(value), after))
                 break
-            if latest[shown][1] == value:
+            if latest[shown][1] == value or name == "seconds":
                 break
     return numbers
 

@@ -74,7 +74,7 @@ class Progress:
         self._stages: dict[str, _Stage] = {}
         self._current = ""
         self._trials: dict[int, _Trial] = {}
-        self._best: tuple[float, int] | None = None
+        self._best: tuple[float, int, str] | None = None
         self._live: Live | None = None
         self._last_line = 0.0
         if not self.quiet:
@@ -106,7 +106,7 @@ class Progress:
         task = self._bars.add_task(name, total=total, text="")
         self._stages[name] = _Stage(task, total, unit)
         self._current = name
-        if self._console.is_terminal and self._live is None:
+        if self._console.is_interactive and self._live is None:
             self._live = Live(
                 get_renderable=self._picture,
                 console=self._console,
@@ -144,7 +144,7 @@ class Progress:
         row.numbers.update(numbers)
         accuracy = numbers.get("val_accuracy")
         if accuracy is not None and (self._best is None or accuracy > self._best[0]):
-            self._best = (accuracy, number)
+            self._best = (accuracy, number, self._current)
         if status != "running":
             del self._trials[number]
         if self._current:
@@ -186,7 +186,7 @@ class Progress:
         parts = [f"{name}: {stage.done}/{stage.total} {stage.unit}"]
         if self._trials and not ended:
             parts.append(f"{len(self._trials)} running")
-        if self._best is not None and stage is self._stages[self._current]:
+        if self._best is not None and self._best[2] == name:
             parts.append(self._best_text())
         if stage.text:
             parts.append(stage.text)

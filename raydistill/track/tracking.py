@@ -91,7 +91,7 @@ class Tracking:
         self._problem: str | None = "not yet tried"
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
-        self._status = "FINISHED"
+        self._status, self._timeout = "FINISHED", 0.0
         self._remembered: Delivery | None = None
         self._earlier_run_id = _earlier_run_id(self.run / SIDECAR, self.tracking_uri)
 
@@ -109,14 +109,14 @@ class Tracking:
             status: of the parent run: ``FINISHED``, ``FAILED`` or ``KILLED``. A unit that still runs becomes ``KILLED``.
         """
         if not self._closing.is_set():
-            self._status = status
+            self._status, self._timeout = status, timeout
             self._store.deadline = time.monotonic() + timeout
             self._closing.set()
             self.start()
         if self._thread is not None:
             self._thread.join(max(0.0, self._store.deadline - time.monotonic()))
             if self._thread.is_alive():
-                self._problem = f"no answer within {timeout:g} s"
+                self._problem = f"no answer within {self._timeout:g} s"
         return self._delivery()
 
     def sync(self) -> Delivery:
@@ -265,7 +265,13 @@ class Tracking:
         except RaydistillError:
             return  # a full disk is for the work to report
 
-    def _explain(self, error: Exception) -> str:
+    def _explain(self, error: BaseException) -> str:
+        """One line; of a connection that failed the cause ("Connection refused"), which MLflow wraps in pages of text."""
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, OSError) and cause.strerror:
+                return cause.strerror + (f": {cause.filename}" if cause.filename else "")
+            cause = cause.__cause__ or cause.__context__
         text = str(error).replace(self._store.uri, self.tracking_uri).strip() or type(error).__name__
         line = without_credentials(text).splitlines()[0]
         return line if len(line) <= 200 else line[:197] + "..."

@@ -1,0 +1,353 @@
+"""The command line: ``raydistill STAGE SEARCH``.
+
+Exit codes: 0 done, 1 failed while running, 2 wrong input (one line on stderr), 130 interrupted (go on with --resume).
+Heavy imports stay inside the commands, so ``--help`` and mistakes answer at once.
+"""
+
+import json
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+import click
+import typer
+
+from raydistill.errors import ArtifactError, ConfigError, DataError, EnvironmentIssue, RaydistillError
+
+if TYPE_CHECKING:
+    from raydistill.search.definition import Search
+    from raydistill.stages import Experiment
+    from raydistill.track import Delivery, Tracking
+
+app = typer.Typer(
+    name="raydistill",
+    help="Turn a training set into a tiny synthetic one, and search for the settings that do it best.\n\n"
+    "Begin with: raydistill run searches/quickstart.py (real digits, three minutes, no network).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+WRONG_INPUT = (ConfigError, DataError, ArtifactError, EnvironmentIssue)
+
+Given = Annotated[
+    str, typer.Argument(metavar="SEARCH", help="searches/FILE.py, searches/FILE.py:NAME, or a run's search.json.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. distill.iterations=200; may be repeated."),
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Replace the search's seed.")]
+Out = Annotated[Path, typer.Option("--out", help="Where run folders are made.")]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option("--data-root", help="Look for data here first (then $RAYDISTILL_DATA, then ~/.cache/raydistill)."),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        help="local: Ray on this machine, loopback only. auto or HOST:PORT: join a cluster. "
+        "in-process: no Ray. [default: $RAY_ADDRESS, else local]",
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder; what is done stays done.")]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option("--tracking-uri", help="MLflow server or database. [default: mlflow.db in the run folder]"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress display.")]
+
+STAGES = ("search", "distill", "evaluate", "nas")
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM: the run stops where it is and can go on."""
+
+
+@app.command()
+def run(
+    given: Given, settings: Set = None, seed: Seed = None, out: Out = Path("runs"), data_root: DataRoot = None,
+    address: Address = None, resume: Resume = False, tracking_uri: TrackingUri = None, as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Every stage of a search, then the report: search, distill, evaluate, nas.
+
+    Example: raydistill run searches/datadam_mnist.py --data-root DIR --set budget.trials=8
+    """
+    _stages(STAGES, given, settings, seed, out, data_root, address, resume, tracking_uri, as_json, quiet)
+
+
+@app.command()
+def search(
+    given: Given, settings: Set = None, seed: Seed = None, out: Out = Path("runs"), data_root: DataRoot = None,
+    address: Address = None, resume: Resume = False, tracking_uri: TrackingUri = None, as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Only the search over settings; the best is chosen on the validation split."""
+    _stages(("search",), given, settings, seed, out, data_root, address, resume, tracking_uri, as_json, quiet)
+
+
+@app.command()
+def distill(
+    given: Given, settings: Set = None, seed: Seed = None, out: Out = Path("runs"), data_root: DataRoot = None,
+    address: Address = None, resume: Resume = False, tracking_uri: TrackingUri = None, as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Only the final set, with the best trial's settings (or the search's own, if it has no space)."""
+    _stages(("distill",), given, settings, seed, out, data_root, address, resume, tracking_uri, as_json, quiet)
+
+
+@app.command()
+def nas(
+    given: Given, settings: Set = None, seed: Seed = None, out: Out = Path("runs"), data_root: DataRoot = None,
+    address: Address = None, resume: Resume = False, tracking_uri: TrackingUri = None, as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Only the ranking of networks on the distilled set of an earlier `distill`."""
+    _stages(("nas",), given, settings, seed, out, data_root, address, resume, tracking_uri, as_json, quiet)
+
+
+@app.command()
+def evaluate(
+    distilled_set: Annotated[Path, typer.Argument(help="A distilled set: RUN/units/distill/final/set, or RUN itself.")],
+    network: Annotated[str, typer.Option("--network", help="The students' architecture.")] = "ConvNetD3",
+    students: Annotated[int, typer.Option("--students", min=1, help="Networks trained from scratch.")] = 5,
+    protocol: Annotated[str, typer.Option("--protocol", help="seed, field or fast.")] = "field",
+    source: Annotated[str | None, typer.Option("--data", help="Data source to test on. [default: the set's own]")] = None,
+    seed: Seed = None, data_root: DataRoot = None, as_json: AsJson = False, quiet: Quiet = False,
+) -> None:
+    """What a distilled set is worth: students trained on it, tested on the real test images."""
+    from raydistill.data.distilled import DistilledSet
+    from raydistill.data.load import DataConfig, load_test
+    from raydistill.evaluate.protocol import protocol as named
+    from raydistill.evaluate.scores import interval
+    from raydistill.evaluate.students import rate
+    from raydistill.models import require
+    from raydistill.track import Progress
+
+    inner = distilled_set / "units" / "distill" / "final" / "set"
+    images = DistilledSet.load(inner if inner.exists() else distilled_set)
+    require(network)
+    data = DataConfig(source=source) if source else DataConfig.parse(images.manifest["data"])
+    chosen = named(protocol, augment=images.manifest["config"]["augment"])
+    test = load_test(data, data_root)
+    progress = Progress(quiet)
+    progress.stage("evaluate", students, "students")
+    runs = []
+    with _interruptible():
+        for i in range(students):
+            runs += rate(images, test, network, chosen, 1, (seed or 0) * 1000 + i)
+            progress.advance("evaluate", 1, f"{100 * runs[-1]:.2f} %")
+    progress.close()
+    mean, (low, high) = sum(runs) / len(runs), interval(runs)
+    about = {"mean": mean, "ci95": None if len(runs) < 2 else [low, high], "runs": runs}
+    if as_json:
+        print(json.dumps({"network": network, "protocol": protocol, "students": students, "accuracy": about}))
+        return
+    spread = "" if len(runs) < 2 else f" (95 % interval {100 * low:.2f} to {100 * high:.2f})"
+    print(f"{100 * mean:.2f} %{spread}: {students} x {network}, protocol {protocol}, {len(test)} test images")
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders; several are compared.")],
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the page. [default: RUN/report]")] = None,
+) -> None:
+    """Tables and pictures as one HTML page (and PNG, CSV, Markdown) from run folders alone."""
+    from raydistill.report.page import write_report
+
+    print(write_report(runs, out or (runs[0] / "report" if len(runs) == 1 else Path("report"))))
+
+
+@app.command()
+def export(
+    distilled_set: Annotated[Path, typer.Argument(help="A distilled set's folder, or a run's.")],
+    to: Annotated[Literal["png", "npz", "imagefolder"], typer.Option("--to", help="Format.")] = "png",
+    out: Annotated[Path, typer.Option("--out", help="File (png, npz) or folder (imagefolder).")] = Path("distilled"),
+) -> None:
+    """A distilled set as a picture, as NumPy arrays, or as one PNG an image."""
+    from raydistill.report.export import export as write
+
+    inner = distilled_set / "units" / "distill" / "final" / "set"
+    print(write(inner if inner.exists() else distilled_set, to, out))
+
+
+@app.command()
+def data(
+    name: Annotated[str | None, typer.Argument(help="One data source. [default: all]")] = None,
+    data_root: DataRoot = None, as_json: AsJson = False,
+) -> None:
+    """Which real data are there, where they were found, and how to get the others."""
+    from raydistill import doctor
+
+    doctor.show_data(name, data_root, as_json)
+
+
+@app.command(name="doctor")
+def check(
+    address: Address = None, tracking_uri: TrackingUri = None, out: Out = Path("runs"), data_root: DataRoot = None,
+    as_json: AsJson = False,
+) -> None:
+    """What of this machine works and what does not: PyTorch, GPUs, Ray, MLflow, data, disk."""
+    from raydistill import doctor
+
+    if not doctor.examine(address, tracking_uri, out, data_root, as_json):
+        raise typer.Exit(1)
+
+
+def _stages(
+    stages: tuple[str, ...], given: str, settings: list[str] | None, seed: int | None, out: Path, data_root: Path | None,
+    address: str | None, resume: bool, tracking_uri: str | None, as_json: bool, quiet: bool,
+) -> None:
+    from raydistill import definitions, results
+    from raydistill.track import Progress, Tracking, ui_command
+
+    search = definitions.load(given, settings or [], seed)
+    folder = out / search.name
+    earlier = stages != STAGES and stages != ("search",) and (folder / results.SEARCH).exists()
+    with _interruptible(), _runtime(address) as runtime, _closing(Progress(quiet)) as progress:
+        from raydistill.stages import Experiment
+
+        experiment = Experiment(search, folder, runtime, progress, data_root)
+        experiment.check()
+        known = results.open_run(search, folder, resume or earlier)
+        tags = results.tags(search) | {"git_commit": known["git_commit"], "machine": known["machine"]}
+        tracking = Tracking(
+            folder, run_key=known["run_id"], experiment=search.name, tracking_uri=tracking_uri, params=search.flat(), tags=tags
+        )
+        try:
+            _perform(experiment, stages, tracking, progress)
+        except Interrupted:
+            words = ["raydistill", *sys.argv[1:], *(() if resume else ("--resume",))]
+            raise Interrupted(f"interrupted; go on with: {shlex.join(words)}") from None
+    delivery = tracking.close(0.0)
+    final = results.update(folder)
+    if as_json:
+        print(json.dumps(final, indent=2))
+        return
+    _conclude(folder, delivery, ui_command(tracking.tracking_uri))
+
+
+def _perform(experiment: "Experiment", stages: tuple[str, ...], tracking: "Tracking", progress: Any) -> None:
+    """Run the stages; whatever happens, the results file and the tracker learn what was done."""
+    from raydistill import results
+    from raydistill.report.page import write_report
+
+    tracking.start()
+    status = "FAILED"
+    folder = experiment.run
+    try:
+        for stage in stages:
+            getattr(experiment, f"run_{stage}")()
+            results.update(folder)
+        status = "FINISHED"
+    except (Interrupted, KeyboardInterrupt):
+        status = "KILLED"
+        raise
+    finally:
+        if status == "FINISHED":
+            progress.note("writing the report")
+            results.update(folder, report="report/index.html")
+            write_report([folder], folder / "report")
+        delivery = tracking.close(timeout=60.0 if status == "FINISHED" else 15.0, status=status)
+        mlflow = {"tracking_uri": delivery.tracking_uri, "experiment": delivery.experiment, "run_id": delivery.run_id}
+        results.update(folder, mlflow=mlflow)
+
+
+def _conclude(folder: Path, delivery: "Delivery", ui: str) -> None:
+    from rich.console import Console
+
+    from raydistill.report.tables import print_accuracy
+
+    console = Console()
+    print_accuracy(folder, console)
+    print(f"Report  {folder / 'report' / 'index.html'}")
+    if not delivery.delivered:
+        print(f"MLflow  {delivery.message}")
+    print(f"MLflow  {ui}")
+
+
+@contextmanager
+def _runtime(address: str | None) -> Iterator[Any]:
+    from raydistill.runtime.base import ALLOCATOR
+
+    if address == "in-process":
+        from raydistill.runtime.local import Local
+
+        yield Local()
+        return
+    from raydistill.runtime.on_ray import connect
+
+    runtime = connect(address, environment=ALLOCATOR)
+    try:
+        yield runtime
+    finally:
+        runtime.close()
+
+
+@contextmanager
+def _closing(progress: Any) -> Iterator[Any]:
+    try:
+        yield progress
+    finally:
+        progress.close()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into ``Interrupted``, once: a second one ends the process the hard way."""
+
+    def stop(number: int, frame: object) -> NoReturn:
+        for caught in before:
+            signal.signal(caught, signal.SIG_DFL)
+        raise Interrupted("interrupted")
+
+    before: dict[signal.Signals, Any] = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def main() -> NoReturn:
+    """The console script."""
+    sys.exit(guarded(lambda: app(standalone_mode=False)))
+
+
+def guarded(command: Callable[[], object]) -> int:
+    """Run a command; what users can mend becomes one line on stderr and an exit code."""
+    try:
+        returned = command()
+        return returned if isinstance(returned, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
+        return 0
+    except click.ClickException as error:
+        place = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "raydistill"
+        return _say(f"{place}: {' '.join(error.format_message().split())} (see {place} --help)", 2)
+    except WRONG_INPUT as error:
+        return _say(f"raydistill: {error}", 2)
+    except RaydistillError as error:
+        return _say(f"raydistill: {error}", 1)
+    except (Interrupted, KeyboardInterrupt, click.Abort) as error:
+        return _say(f"raydistill: {error or 'interrupted; go on with --resume'}", 130)
+    except BrokenPipeError:
+        # Whoever read our output has gone; keep Python from complaining when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _say(text: str, code: int) -> int:
+    print(text, file=sys.stderr)
+    return code

@@ -1,0 +1,71 @@
+"""From what the user typed to a resolved ``Search``: a file in ``searches/`` (``FILE.py`` or ``FILE.py:NAME``), or a run's ``search.json``."""
+
+import runpy
+from collections.abc import Sequence
+from pathlib import Path
+
+from raydistill import artifacts
+from raydistill.errors import ArtifactError, ConfigError, UnknownNameError
+from raydistill.search.definition import Search
+
+DEFAULT = "search"
+"The variable that ``FILE.py`` alone means."
+
+
+def load(given: str, settings: Sequence[str] = (), seed: int | None = None) -> Search:
+    """Read a search and change single values.
+
+    Args:
+        given: ``searches/FILE.py``, ``searches/FILE.py:NAME``, or a ``search.json``.
+        settings: ``KEY=VALUE`` with dotted keys.
+        seed: replaces the search's.
+
+    Raises:
+        ConfigError: no such file or name, the file does not run, or a value does not fit.
+    """
+    search = _read(given)
+    changes: dict[str, object] = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {setting!r}: write KEY=VALUE, such as --set distill.iterations=200")
+        changes[key.strip()] = value
+    if seed is not None:
+        changes["seed"] = seed
+    return search.override(changes) if changes else search
+
+
+def _read(given: str) -> Search:
+    name, _, variable = given.partition(":")
+    path = Path(name)
+    if path.is_dir() or not path.exists():
+        there = sorted(str(p) for p in Path("searches").glob("*.py"))
+        hint = f"there is {', '.join(there)}" if there else "give the path of a search file"
+        raise ConfigError(f"no search file {name!r}; {hint}")
+    if path.suffix == ".json":
+        try:
+            return Search.parse(artifacts.read_json(path))
+        except (ArtifactError, TypeError) as error:
+            raise ConfigError(f"{path} is no search: {error}") from None
+    if path.suffix != ".py":
+        raise ConfigError(f"{path} is neither a search file (.py) nor a stored search (.json)")
+    return _from_python(path, variable or DEFAULT)
+
+
+def _from_python(path: Path, variable: str) -> Search:
+    try:
+        names = runpy.run_path(str(path))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except Exception as error:
+        raise ConfigError(f"{path} does not run: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    searches = {key: value for key, value in names.items() if isinstance(value, Search)}
+    if variable not in searches:
+        if variable == DEFAULT:
+            raise ConfigError(f"{path} defines no `search`; name one of its searches: {_choices(path, searches)}")
+        raise UnknownNameError(f"search in {path}", variable, searches)
+    return searches[variable]
+
+
+def _choices(path: Path, searches: dict[str, Search]) -> str:
+    return ", ".join(f"{path}:{name}" for name in sorted(searches)) or "it has none"

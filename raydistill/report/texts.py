@@ -1,0 +1,101 @@
+"""Numbers as people read them: accuracies in per cent, and the tables of a report as texts."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def set_label(name: str, factor: int) -> str:
+    """How a set is called where people read it; a multi-formation set is never shown without its factor."""
+    return f"{name}, factor {factor} (multi-formation)" if name.startswith("distilled") and factor > 1 else name
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    """A fraction as a percentage without its sign; ``–`` for none."""
+    return "–" if value is None or math.isnan(value) else f"{100 * value:.{digits}f}"
+
+
+def plain(value: Any) -> str:
+    """A setting as people read it: six significant digits, ``–`` for none."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def seconds_text(value: float | None) -> str:
+    """Seconds with as many digits as mean something."""
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def accuracy_text(row: Mapping[Any, Any]) -> str:
+    """Mean ± standard deviation of a row of ``accuracy_table`` in per cent."""
+    return percent(row["mean"]) + ("" if math.isnan(row["std"]) else f" ± {percent(row['std'])}")
+
+
+def interval_text(row: Mapping[Any, Any]) -> str:
+    """The 95 % interval of a row of ``accuracy_table`` in per cent; ``–`` where one student gives none."""
+    known = not math.isnan(row["ci95_low"])
+    return f"{percent(row['ci95_low'])} … {percent(row['ci95_high'])}" if known else "–"
+
+
+def shown_accuracy(frame: "pd.DataFrame", factor: int = 1) -> "pd.DataFrame":
+    """``accuracy_table`` as texts in per cent."""
+    import pandas as pd
+
+    rows = []
+    for row in frame.to_dict("records"):
+        text = {
+            "set": set_label(str(row["set"]), factor),
+            "network": row["network"],
+            "protocol": row["protocol"],
+            "accuracy %": accuracy_text(row),
+            "95 % interval": interval_text(row),
+            "students": plain(row["students"]),
+        }
+        for extra, heading in (("balanced_accuracy", "balanced %"), ("auc", "AUC %")):
+            if extra in row:
+                text[heading] = percent(row[extra])
+        each = "  ".join(percent(value) for value in row["runs"])
+        rows.append({**text, "seconds": seconds_text(row["seconds"]), "each student %": each})
+    return pd.DataFrame(rows)
+
+
+def shown_trials(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """``trials_table`` as texts; settings lose their common ``distill.``, an empty column of messages goes."""
+    shown = frame.astype(object)
+    for column in frame.columns:
+        shown[column] = [plain(value) for value in frame[column]]
+    shown["val_accuracy"] = [percent(value) for value in frame["val_accuracy"]]
+    shown["seconds"] = [seconds_text(value) for value in frame["seconds"]]
+    if not any(frame["message"]):
+        shown = shown.drop(columns="message")
+    return shown.rename(columns=short_names(frame.columns) | {"number": "trial", "val_accuracy": "validation %"})
+
+
+def shown_nas(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """``nas_table`` as texts in per cent."""
+    shown = frame.astype(object)
+    shown["rank"] = [plain(value) for value in frame["rank"]]
+    shown["accuracy"] = [percent(value) for value in frame["accuracy"]]
+    shown["runs"] = ["  ".join(percent(value) for value in runs) for runs in frame["runs"]]
+    shown["seconds"] = [seconds_text(value) for value in frame["seconds"]]
+    return shown.rename(columns={"accuracy": "accuracy %", "runs": "each student %"})
+
+
+def shown_plain(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """Any frame as texts; a column ``seconds`` as such."""
+    shown = frame.astype(object)
+    for column in frame.columns:
+        text = seconds_text if column == "seconds" else plain
+        shown[column] = [text(value) for value in frame[column].astype(object)]
+    return shown
+
+
+def short_names(paths: Iterable[str]) -> dict[str, str]:
+    """Dotted paths → names without ``distill.``, for headings."""
+    return {path: path.removeprefix("distill.") for path in paths}

@@ -1,0 +1,145 @@
+"""The run folder as a whole: opening it, and ``results.json``, the contract for machines, assembled from its units."""
+
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+from raydistill import artifacts, provenance
+from raydistill.artifacts import units
+from raydistill.errors import ConfigError
+from raydistill.search.definition import Search
+from raydistill.search.trials import best_trial, read_trials
+
+SEARCH, RESULTS = "search.json", "results.json"
+
+
+def open_run(search: Search, run: Path, resume: bool) -> dict[str, Any]:
+    """Make the run folder, or take up an earlier one; returns its ``results.json`` so far.
+
+    Raises:
+        ConfigError: the folder holds a run and ``resume`` was not asked for.
+    """
+    if (run / SEARCH).exists():
+        if not resume:
+            raise ConfigError(f"{run} holds a run already; add --resume to go on with it, or choose another --out or --name")
+        known = artifacts.read_json(run / RESULTS) if (run / RESULTS).exists() else {}
+    else:
+        known = {}
+    artifacts.write_json(run / SEARCH, search.to_json())
+    results = {
+        "schema": artifacts.SCHEMA,
+        "name": search.name,
+        "run_id": known.get("run_id") or uuid.uuid4().hex,
+        "seed": search.seed,
+        "versions": provenance.versions(),
+        "machine": provenance.machine(),
+        "git_commit": provenance.git_commit(),
+        "dataset": search.data.source,
+        "method": search.distill.method,
+        "stages": known.get("stages", {}),
+    }
+    artifacts.write_json(run / RESULTS, results)
+    return results
+
+
+def update(run: Path, **fields: Any) -> dict[str, Any]:
+    """Bring ``results.json`` up to the units' state, with further top-level fields; returns it."""
+    known: dict[str, Any] = artifacts.read_json(run / RESULTS)
+    stages = known["stages"]
+    stages |= {name: part for name, part in (("search", _search(run)), ("distill", _distill(run))) if part}
+    if evaluations := _evaluations(run):
+        stages["evaluate"] = evaluations
+    if nas := _nas(run):
+        stages["nas"] = nas
+    for name, seconds in known.get("wall_seconds", {}).items():
+        if isinstance(stages.get(name), dict):
+            stages[name]["seconds"] = round(seconds, 3)
+    known |= fields
+    artifacts.write_json(run / RESULTS, known)
+    return known
+
+
+def add_seconds(run: Path, stage: str, seconds: float) -> None:
+    """Add wall time to a stage; a resumed stage sums over its starts."""
+    known: dict[str, Any] = artifacts.read_json(run / RESULTS)
+    walls = known.setdefault("wall_seconds", {})
+    walls[stage] = walls.get(stage, 0.0) + seconds
+    artifacts.write_json(run / RESULTS, known)
+
+
+def tags(search: Search) -> dict[str, str]:
+    """What runs are found by in a tracker."""
+    return {
+        "method": search.distill.method,
+        "dataset": search.data.source,
+        "ipc": str(search.distill.ipc),
+        "init": search.distill.init,
+        "seed": str(search.seed),
+    }
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys."""
+    return json.dumps(value, sort_keys=True, allow_nan=False)
+
+
+def _search(run: Path) -> dict[str, Any] | None:
+    records = read_trials(run)
+    if not records:
+        return None
+    counts = {status: sum(r.status == status for r in records) for status in ("completed", "diverged", "stopped", "failed")}
+    best = best_trial(records)
+    chosen = None if best is None else {"params": dict(best.params), "val_accuracy": best.val_accuracy, "trial": best.number}
+    return {"trials": len(records), **counts, "best": chosen}
+
+
+def _distill(run: Path) -> dict[str, Any] | None:
+    for unit in units(run, "distill"):
+        record = unit.read()
+        if record["status"] == artifacts.RUNNING:
+            return None
+        return {
+            "directory": str((unit.directory / "set").relative_to(run)),
+            "iterations": record["step"],
+            "seconds": record["seconds"],
+            "outcome": record["status"],
+        }
+    return None
+
+
+def _evaluations(run: Path) -> list[dict[str, Any]]:
+    rows = []
+    for unit in units(run, "evaluate"):
+        record = unit.read()
+        if record["status"] != artifacts.COMPLETED:
+            continue
+        metrics = record["metrics"]
+        interval = [metrics["ci95_low"], metrics["ci95_high"]] if "ci95_low" in metrics else None
+        row = {name: record[name] for name in ("set", "network", "protocol", "epochs", "students")}
+        row["accuracy"] = {
+            "mean": metrics["accuracy_mean"],
+            "std": metrics["accuracy_std"],
+            "ci95": interval,
+            "runs": record["runs"],
+        }
+        row |= {name: metrics.get(name) for name in ("balanced_accuracy", "auc")}
+        rows.append({**row, "seconds": record["seconds"]})
+    return rows
+
+
+def _nas(run: Path) -> dict[str, Any] | None:
+    records = [r for r in (u.read() for u in units(run, "nas")) if r["status"] == artifacts.COMPLETED]
+    if not records:
+        return None
+    from raydistill.models import canonical as architecture
+
+    ranked = sorted(records, key=lambda r: (-r["metrics"]["accuracy"], r["network"]))
+    ranking = [{"name": r["network"], "accuracy": r["metrics"]["accuracy"], "seconds": r["seconds"]} for r in ranked]
+    return {
+        "names": len(ranked),
+        "distinct": len({architecture(r["network"]) for r in ranked}),
+        "ranking": ranking,
+        "best": ranking[0]["name"],
+        "seconds": sum(r["seconds"] for r in ranked),
+    }

@@ -1,0 +1,367 @@
+"""The stages of a search, each a step from the run folder to the run folder: search → distill → evaluate → nas.
+
+Each stage looks at what is done, does the rest, and records it in units; ``results.json`` is written after each. So any
+stage can be killed and run again, alone or as part of ``run``.
+"""
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from raydistill import artifacts, results
+from raydistill.artifacts import COMPLETED, DIVERGED, FAILED, Unit
+from raydistill.config import Scalar
+from raydistill.data.distilled import DistilledSet
+from raydistill.data.load import TrainData, load_test, load_train
+from raydistill.distill.loop import Outcome, distill
+from raydistill.distill.method import MethodConfig
+from raydistill.errors import ArtifactError, ConfigError, RaydistillError
+from raydistill.evaluate import arms
+from raydistill.models import build
+from raydistill.nas import rank
+from raydistill.runtime.base import Runtime
+from raydistill.search.definition import Search
+from raydistill.search.trials import TrialRecord, best_trial, read_trials
+from raydistill.seeding import derive
+
+FINAL_REPORTS = 200
+"Points of the final distillation's curves."
+
+
+class Display(Protocol):
+    """What a stage tells a person; ``track.Progress`` is one."""
+
+    def stage(self, name: str, total: int, unit: str) -> None: ...
+    def advance(self, stage: str, n: int = 1, text: str = "") -> None: ...
+    def trial(self, number: int, step: int, total: int, numbers: Mapping[str, float], status: str = "running") -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+class Experiment:
+    """A search, its run folder, and where it computes.
+
+    Args:
+        search: the resolved search.
+        run: its run folder, opened by ``results.open_run``.
+        runtime: where work runs; ``None`` for stages that need none.
+        display: told what happens.
+        data_root: where real data are looked for first.
+    """
+
+    def __init__(
+        self, search: Search, run: Path, runtime: Runtime, display: Display, data_root: Path | None = None
+    ) -> None:
+        self.search = search
+        self.run = run
+        self.runtime = runtime
+        self.display = display
+        self.data_root = data_root
+        self._data: TrainData | None = None
+
+    @property
+    def data(self) -> TrainData:
+        """Training and validation images, read once."""
+        if self._data is None:
+            self._data = load_train(self.search.data, self.data_root)
+        return self._data
+
+    def check(self) -> None:
+        """Find what would go wrong later, before anything is written: data, network, space.
+
+        Raises:
+            RaydistillError: the data are missing, or settings do not fit them.
+        """
+        build(self.search.distill.network, self.data.train.shape, self.data.train.num_classes, 0)
+        for name in self.search.evaluate.networks:
+            build(name, self.data.train.shape, self.data.train.num_classes, 0)
+        fewest = min(len(members) for members in self.data.train.by_class())
+        if self.search.distill.ipc * self.search.distill.factor**2 > fewest and self.search.distill.init != "noise":
+            raise ConfigError(f"distill.ipc={self.search.distill.ipc}: the smallest class has {fewest} training images; lower it")
+        if self.search.nas is not None:
+            rank.networks(self.search.nas, self.data.train.shape)
+
+    def run_search(self) -> None:
+        """Try settings until the budget is spent; nothing to do for an empty space."""
+        if not self.search.space:
+            return
+        from raydistill.runtime.local import Local
+
+        with self._timed("search"):
+            self.display.stage("search", self.search.budget.trials, "trials")
+            if isinstance(self.runtime, Local):
+                from raydistill.search.local import run_search
+            else:
+                from raydistill.search.tune import run_search  # type: ignore[assignment]
+            run_search(self.search, self.run, self.data, self.runtime, _ToDisplay(self.search, self.display))  # type: ignore[arg-type]
+        if best_trial(read_trials(self.run)) is None:
+            raise RaydistillError(f"no trial of {self.run} completed; {_how_trials_ended(self.run)}")
+
+    def chosen(self) -> tuple[MethodConfig, int | None]:
+        """The final distillation's settings (the best trial's by validation accuracy, then ``final``), and which trial's.
+
+        Raises:
+            ArtifactError: there is a space but no completed trial.
+        """
+        found: dict[str, Scalar] = {}
+        number = None
+        if self.search.space:
+            best = best_trial(read_trials(self.run))
+            if best is None:
+                raise ArtifactError(f"{self.run} has no completed trial; run `raydistill search` first")
+            found, number = dict(best.params), best.number
+        return self.search.without_space().override({**found, **self.search.final}).distill, number
+
+    def run_distill(self) -> None:
+        """Make the set with the chosen settings; a trial that computed just that is taken as it is."""
+        config, number = self.chosen()
+        unit = Unit(self.run / "units" / "distill" / "final")
+        seed = derive(self.search.seed, "distill")
+        fingerprint = artifacts.fingerprint_of(config.fingerprint(), self.search.data.fingerprint(), seed)
+        known = unit.read()
+        if known.get("fingerprint") == fingerprint and known.get("status") == COMPLETED:
+            return
+        if known and known.get("fingerprint") != fingerprint:
+            shutil.rmtree(unit.directory)
+        self.display.stage("distill", config.iterations, "iterations")
+        unit.begin(fingerprint, {f"distill.{k}": v for k, v in config.flat().items()}, results.tags(self.search))
+        trial = None if number is None else self.run / "units" / "trial" / f"{number:04d}"
+        if trial is not None and not self.search.final and artifacts.folder_exists(trial / "set"):
+            self._take(trial, unit)
+        else:
+            self._distil(config, seed, unit)
+        record = unit.read()
+        if record["status"] == DIVERGED:
+            raise RaydistillError(f"the final distillation diverged: {record['message']}")
+
+    def _take(self, trial: Path, unit: Unit) -> None:
+        for name in ("initial", "set"):
+            shutil.copytree(trial / name, unit.directory / name, dirs_exist_ok=True)
+        source = Unit(trial)
+        artifacts.write_text(unit.history_file, source.history_file.read_text(encoding="utf-8"))
+        record = source.read()
+        unit.finish(COMPLETED, record["metrics"], step=record["step"], seconds=record["seconds"], taken_from=f"trial/{source.name}")
+
+    def _distil(self, config: MethodConfig, seed: int, unit: Unit) -> None:
+        item = {"config": config, "seed": seed, "directory": str(unit.directory.absolute())}
+        with self._watched(unit, "distill"):
+            budget = self.search.budget
+            ((_, ended),) = self.runtime.map(
+                distil_item, [item], {"data": self.data}, cpus=budget.final_cpus, gpus=budget.gpus
+            )
+        unit.finish(ended["status"], ended["metrics"], step=ended["step"], seconds=ended["seconds"], message=ended["message"])
+
+    def run_evaluate(self) -> None:
+        """Train students on the set and on what stands beside it; the one place where test images are read."""
+        distilled = self.distilled()
+        todo = self._evaluations(distilled)
+        self.display.stage("evaluate", sum(len(part) for part in todo.values()), "students")
+        open_items = [item for part in todo.values() for item in part if not self._student_done(item)]
+        self.display.advance("evaluate", sum(len(part) for part in todo.values()) - len(open_items))
+        if not open_items:
+            return
+        shared = {
+            "sets": arms.sets_of(self.search.evaluate, distilled, self.data, derive(self.search.seed, "evaluate")),
+            "data": self.data,
+            "test": load_test(self.search.data, self.data_root),
+            "config": self.search.evaluate,
+            "seed": derive(self.search.seed, "evaluate"),
+        }
+        budget = self.search.budget
+        plain = [item._asdict() for item in open_items]
+        for index, result in self.runtime.map(arms.rate_item, plain, shared, cpus=budget.cpus, gpus=budget.gpus):
+            item = open_items[index]
+            unit = self._evaluation(item)
+            unit.log(item.student, result)
+            self.display.advance("evaluate", 1, f"{item.arm} on {item.network}: {100 * result['accuracy']:.2f} %")
+            self._conclude(unit, todo[unit.name])
+
+    def _evaluations(self, distilled: DistilledSet) -> dict[str, list[arms.Item]]:
+        """Unit name → its students; units of another set or protocol are begun anew."""
+        parts: dict[str, list[arms.Item]] = {}
+        for item in arms.items(self.search.evaluate, self.search.distill.network):
+            parts.setdefault(self._evaluation(item).name, []).append(item)
+        for part in parts.values():
+            unit, arm = self._evaluation(part[0]), part[0].arm
+            protocol = arms.protocol_of(arm, self.search.evaluate)
+            about: dict[str, Any] = {"protocol": protocol.to_json(), "network": part[0].network, "seed": self.search.seed}
+            about |= {"data": self.search.data.to_json(), "draws": self.search.evaluate.random_draws, "arm": arm}
+            about["set"] = distilled.manifest["checksums"] if arm == "distilled" else self.search.distill.ipc
+            fingerprint = artifacts.fingerprint_of(results.canonical(about))
+            if unit.read().get("fingerprint") != fingerprint:
+                shutil.rmtree(unit.directory, ignore_errors=True)
+                params = {"set": arm, "network": part[0].network, **protocol.flat()}
+                unit.begin(fingerprint, params, results.tags(self.search))
+        return parts
+
+    def _evaluation(self, item: arms.Item) -> Unit:
+        return Unit(self.run / "units" / "evaluate" / f"{item.arm}-{item.network}")
+
+    def _student_done(self, item: arms.Item) -> bool:
+        return any(line["step"] == item.student for line in self._evaluation(item).history())
+
+    def _conclude(self, unit: Unit, part: Sequence[arms.Item]) -> None:
+        runs = {line["step"]: line for line in unit.history()}
+        if any(item.student not in runs for item in part):
+            return
+        students = [runs[item.student] for item in part]
+        metrics = arms.summary(students)
+        protocol = arms.protocol_of(part[0].arm, self.search.evaluate)
+        unit.finish(
+            COMPLETED,
+            metrics,
+            set=part[0].arm,
+            network=part[0].network,
+            protocol=protocol.name,
+            epochs=protocol.epochs,
+            students=len(students),
+            runs=[run["accuracy"] for run in students],
+            seconds=metrics["seconds"],
+        )
+
+    def run_nas(self) -> None:
+        """Train the grid's networks on the distilled set and rank them on the validation split."""
+        config = self.search.nas
+        if config is None:
+            return
+        distilled = self.distilled()
+        todo = rank.networks(config, self.data.train.shape)
+        self.display.stage("nas", len(todo), "networks")
+        shared = {"images": distilled, "val": self.data.val, "config": config, "seed": derive(self.search.seed, "nas")}
+        open_units = []
+        for name in todo:
+            unit = Unit(self.run / "units" / "nas" / name)
+            about = {"set": distilled.manifest["checksums"], "protocol": config.protocol.to_json(), "network": name}
+            fingerprint = artifacts.fingerprint_of(results.canonical(about), config.students, self.search.seed)
+            if unit.read().get("fingerprint") == fingerprint and unit.status == COMPLETED:
+                self.display.advance("nas")
+                continue
+            unit.begin(fingerprint, {"network": name, **config.protocol.flat()}, results.tags(self.search))
+            open_units.append(unit)
+        budget = self.search.budget
+        items = [{"network": unit.name} for unit in open_units]
+        for index, result in self.runtime.map(rank.rate_network, items, shared, cpus=budget.cpus, gpus=budget.gpus):
+            unit = open_units[index]
+            metrics = {"accuracy": result["accuracy"], "seconds": result["seconds"]}
+            unit.finish(COMPLETED, metrics, network=unit.name, runs=result["runs"], seconds=result["seconds"])
+            self.display.advance("nas", 1, f"{unit.name}: {100 * result['accuracy']:.2f} %")
+
+    def distilled(self) -> DistilledSet:
+        """The run's result.
+
+        Raises:
+            ArtifactError: there is none yet.
+        """
+        path = self.run / "units" / "distill" / "final" / "set"
+        if not artifacts.folder_exists(path):
+            raise ArtifactError(f"{self.run} has no distilled set yet; run `raydistill distill` first")
+        return DistilledSet.load(path)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            results.add_seconds(self.run, stage, time.monotonic() - started)
+
+    @contextmanager
+    def _watched(self, unit: Unit, stage: str) -> Iterator[None]:
+        """Show a unit's history as it grows; the work may be in another process."""
+        over = threading.Event()
+
+        def watch() -> None:
+            shown = 0
+            while True:
+                ended = over.wait(0.5)
+                last = (unit.history() or [{"step": 0.0}])[-1]
+                step = int(last["step"])
+                self.display.advance(stage, step - shown, f"loss {last['loss']:.4g}" if "loss" in last else "")
+                shown = step
+                if ended:
+                    return
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+def distil_item(
+    *, data: TrainData, config: MethodConfig, seed: int, directory: str, device: str
+) -> dict[str, Any]:
+    """The final distillation as a piece of work: logs to its unit, stores the set, and says how it ended."""
+    unit = Unit(Path(directory))
+    history = unit.history()
+    clock = _Clock(history)
+    last: dict[str, float] = {}
+
+    def report(step: int, numbers: Mapping[str, float], images: object) -> bool:
+        if clock.first:
+            unit.rewind(step - 1)
+            clock.start([line for line in history if line["step"] < step])
+        last.update(numbers)
+        unit.log(step, {**numbers, "seconds": clock.seconds()})
+        return True
+
+    every = max(1, config.iterations // FINAL_REPORTS)
+    outcome: Outcome = distill(
+        config, data, seed=seed, directory=unit.directory, device=device, report=report,
+        report_at=range(every, config.iterations + 1, every),
+    )
+    seconds = clock.seconds()
+    metrics = {**last, "iterations": float(outcome.step), "seconds": seconds}
+    return {"status": outcome.status, "step": outcome.step, "message": outcome.message, "metrics": metrics, "seconds": seconds}
+
+
+class _Clock:
+    """Seconds of a distillation over all its starts."""
+
+    def __init__(self, history: Sequence[Mapping[str, float]]) -> None:
+        self.first = True
+        self.began = time.monotonic()
+        self.before = history[-1]["seconds"] if history else 0.0
+
+    def start(self, kept: Sequence[Mapping[str, float]]) -> None:
+        self.first = False
+        self.before = kept[-1]["seconds"] if kept else 0.0
+
+    def seconds(self) -> float:
+        return round(self.before + time.monotonic() - self.began, 3)
+
+
+class _ToDisplay:
+    """A search's listener that talks to the display."""
+
+    def __init__(self, search: Search, display: Display) -> None:
+        self.search, self.display = search, display
+        self.totals: dict[int, int] = {}
+
+    def trial_started(self, number: int, params: Mapping[str, Scalar]) -> None:
+        total = self.search.without_space().override(params).distill.iterations
+        self.totals[number] = total
+        self.display.trial(number, 0, total, {})
+
+    def trial_progress(self, number: int, step: int, numbers: Mapping[str, float]) -> None:
+        self.display.trial(number, step, self.totals.get(number, step), numbers)
+
+    def trial_finished(self, record: TrialRecord) -> None:
+        step = record.iterations or 0
+        numbers = {} if record.val_accuracy is None else {"val_accuracy": record.val_accuracy}
+        self.display.trial(record.number, step, self.totals.get(record.number, step), numbers, record.status)
+        if record.status in (DIVERGED, FAILED):
+            self.display.note(f"trial {record.number} {record.status}: {record.message}")
+
+
+def _how_trials_ended(run: Path) -> str:
+    records = read_trials(run)
+    counts = {status: sum(r.status == status for r in records) for status in sorted({r.status for r in records})}
+    told = ", ".join(f"{n} {status}" for status, n in counts.items())
+    message = next((r.message for r in records if r.message), "")
+    return f"{told}; {message or 'see units/trial/*/unit.json'}"

@@ -1,0 +1,40 @@
+"""Fixtures for all tests: small images, and where real MNIST lies."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from raydistill.data.images import ImageSet
+from raydistill.data.load import DataConfig, TrainData, load_train
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def tiny_images() -> ImageSet:
+    """3 classes × 20 images of 1×8×8, in mixed order: a bright bar at a place of the class's own, in noise."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(60, dtype=np.int64) % 3
+    images = rng.integers(0, 80, (60, 1, 8, 8), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[0, :, 1 + 2 * label : 3 + 2 * label] += 150
+    return ImageSet(images, labels, ("left", "middle", "right"))
+
+
+@pytest.fixture(scope="session")
+def digits_data() -> TrainData:
+    """The 8×8 digits, split as by default."""
+    return load_train(DataConfig(source="digits"))
+
+
+@pytest.fixture(scope="session")
+def mnist_root() -> Path:
+    """The data root with real MNIST; the test is skipped where there is none."""
+    roots = [Path(os.environ.get("RAYDISTILL_DATA") or "."), Path(__file__).parents[2] / "shared" / "data"]
+    for root in roots:
+        if all((root / f"MNIST/raw/{part}-images-idx3-ubyte").is_file() for part in ("train", "t10k")):
+            return root
+    pytest.skip("needs real MNIST: set RAYDISTILL_DATA to a folder with MNIST/raw/*-ubyte")

@@ -1,0 +1,100 @@
+"""The ConvNet family against the official implementations, and its own rules."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raydistill import models
+from raydistill.errors import ConfigError
+from raydistill.models.convnet import ConvNet, ConvNetConfig, Norm
+from tests.models import checks
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize(("name", "size"), checks.stored_networks(convnets=True))
+def test_golden(name: str, size: str, dtype: torch.dtype) -> None:
+    checks.check_against_golden(name, size, dtype)
+
+
+def test_features_are_the_maps_before_pooling() -> None:
+    network = models.build("ConvNetD3", (1, 28, 28), 10, seed=1)
+    found = checks.check_features(network, torch.randn(2, 1, 28, 28), maps=3)
+    assert [tuple(m.shape[1:]) for m in found.maps] == [(128, 32, 32), (128, 16, 16), (128, 8, 8)]
+    assert all(m.min() >= 0 for m in found.maps)
+    assert torch.equal(found.embedding, torch.nn.functional.avg_pool2d(found.maps[-1], 2).flatten(1))
+
+
+def test_only_28_by_28_digits_are_padded() -> None:
+    padded = models.build("ConvNetD1", (1, 28, 28), 10, seed=0)
+    plain = models.build("ConvNetD1", (1, 32, 32), 10, seed=0)
+    assert padded.features(torch.zeros(1, 1, 28, 28)).maps[0].shape[-2:] == (32, 32)
+    assert plain.features(torch.zeros(1, 1, 32, 32)).maps[0].shape[-2:] == (32, 32)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (1, 8, 8), (3, 17, 90), (1, 1, 1)])
+def test_a_depth_too_large_names_the_largest_that_works(shape: tuple[int, int, int]) -> None:
+    deepest = 0
+    for depth in range(1, 9):
+        try:
+            ConvNet(ConvNetConfig(depth=depth, width=4), shape, 2)
+            deepest = depth
+        except ConfigError as error:
+            assert str(error).endswith(f"the largest depth possible is {deepest}")
+            assert "\n" not in str(error)
+    assert 0 <= deepest < 8
+    if deepest:
+        fits = ConvNet(ConvNetConfig(depth=deepest, width=4), shape, 2)
+        assert fits(torch.zeros(2, *shape)).shape == (2, 2)
+
+
+def test_without_pooling_any_depth_fits() -> None:
+    assert ConvNet(ConvNetConfig(depth=8, width=4, pooling="none"), (1, 4, 4), 2)(torch.zeros(1, 1, 4, 4)).shape == (
+        1,
+        2,
+    )
+
+
+@given(
+    config=st.builds(
+        ConvNetConfig,
+        depth=st.integers(1, 3),
+        width=st.sampled_from([4, 8]),
+        norm=st.sampled_from(["none", "batch", "layer", "instance", "group"]),
+        activation=st.sampled_from(["sigmoid", "relu", "leakyrelu", "swish"]),
+        pooling=st.sampled_from(["none", "max", "avg"]),
+    ),
+    shape=st.tuples(st.sampled_from([1, 3]), st.integers(8, 20), st.integers(8, 20)),
+)
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_every_combination_runs_and_learns(config: ConvNetConfig, shape: tuple[int, int, int]) -> None:
+    network = ConvNet(config, shape, 3)
+    found = network.features(torch.randn(4, *shape))
+    assert found.logits.shape == (4, 3)
+    assert len(found.maps) == config.depth
+    torch.autograd.backward(found.logits.square().sum())
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+@pytest.mark.parametrize("norm", ["none", "layer", "instance", "group"])
+def test_images_do_not_see_each_other_except_through_batch_norm(norm: Norm) -> None:
+    network = ConvNet(ConvNetConfig(depth=2, width=8, norm=norm), (1, 8, 8), 3).double()
+    x = torch.randn(4, 1, 8, 8, dtype=torch.float64)
+    assert torch.allclose(network(x)[:1], network(x[:1]), atol=1e-12)
+    batch = ConvNet(ConvNetConfig(depth=2, width=8, norm="batch"), (1, 8, 8), 3).double()
+    assert not torch.allclose(batch(x)[:1], batch(x[:1]), atol=1e-3)
+
+
+def test_group_norm_refuses_a_width_that_its_groups_do_not_divide() -> None:
+    with pytest.raises(ConfigError, match="width=30"):
+        ConvNet(ConvNetConfig(norm="group", width=30), (1, 28, 28), 10)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"depth": 0}, {"depth": 9}, {"width": 0}, {"norm": "instancenorm"}, {"net_depth": 3}]
+)
+def test_config_refuses(wrong: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        ConvNetConfig(**wrong)

@@ -1,0 +1,51 @@
+"""Successive halving as a pure function."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raydistill.artifacts import COMPLETED
+from raydistill.search.definition import Budget
+from raydistill.search.stopping import goes_on, rivals, rungs
+from raydistill.search.trials import TrialRecord
+
+
+@pytest.mark.parametrize(
+    ("iterations", "expected"),
+    [(50, ()), (51, (50,)), (150, (50,)), (151, (50, 150)), (1000, (50, 150, 450)), (0, ())],
+)
+def test_rungs_grow_by_the_reduction_and_lie_before_the_end(iterations: int, expected: tuple[int, ...]) -> None:
+    assert rungs(Budget(grace=50, reduction=3), iterations) == expected
+
+
+def test_without_stopping_there_are_no_rungs() -> None:
+    assert rungs(Budget(stopping="none", grace=1), 100) == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "others", "on"),
+    [
+        (0.1, [], True),  # nothing to compare with
+        (0.1, [0.9], True),  # two values are fewer than reduction = 3
+        (0.1, [0.9, 0.8], False),  # the worst of three: one place
+        (0.9, [0.1, 0.8], True),
+        (0.8, [0.9, 0.1, 0.2, 0.3, 0.4], True),  # the second of six: two places
+        (0.4, [0.9, 0.8, 0.1, 0.2, 0.3], False),  # the third
+        (0.9, [0.9, 0.1], True),  # no other is better
+    ],
+)
+def test_a_trial_goes_on_among_the_best_third(value: float, others: list[float], on: bool) -> None:
+    assert goes_on(value, others, reduction=3) is on
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=40, unique=True), st.integers(2, 5))
+def test_exactly_the_share_of_distinct_values_goes_on(values: list[float], reduction: int) -> None:
+    survivors = sum(goes_on(v, [o for o in values if o != v], reduction) for v in values)
+    assert survivors == (len(values) // reduction or len(values))
+
+
+def test_rivals_are_the_trials_that_were_settled_for_certain() -> None:
+    records = [TrialRecord(n, {}, COMPLETED, {50: n / 10, 150: n / 5}) for n in (3, 0, 2, 1)]
+    budget = Budget(parallel=2)
+    assert rivals(budget, 4, records) == {50: [0.0, 0.1, 0.2], 150: [0.0, 0.2, 0.4]}
+    assert rivals(budget, 1, records) == {}
