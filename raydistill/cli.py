@@ -20,7 +20,6 @@ import typer
 from raydistill.errors import ArtifactError, ConfigError, DataError, EnvironmentIssue, RaydistillError
 
 if TYPE_CHECKING:
-    from raydistill.search.definition import Search
     from raydistill.stages import Experiment
     from raydistill.track import Delivery, Tracking
 
@@ -41,7 +40,9 @@ Given = Annotated[
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. distill.iterations=200; may be repeated."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change one setting, e.g. distill.iterations=200; may be repeated."
+    ),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Replace the search's seed.")]
 Out = Annotated[Path, typer.Option("--out", help="Where run folders are made.")]
@@ -57,7 +58,9 @@ Address = Annotated[
         "in-process: no Ray. [default: $RAY_ADDRESS, else local]",
     ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the run folder; what is done stays done.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with the run in the run folder; what is done stays done.")
+]
 TrackingUri = Annotated[
     str | None,
     typer.Option("--tracking-uri", help="MLflow server or database. [default: mlflow.db in the run folder]"),
@@ -74,8 +77,15 @@ class Interrupted(BaseException):
 
 @app.command()
 def run(
-    given: Given, settings: Set = None, seed: Seed = None, out: Out = Path("runs"), data_root: DataRoot = None,
-    address: Address = None, resume: Resume = False, tracking_uri: TrackingUri = None, as_json: AsJson = False,
+    given: Given,
+    settings: Set = None,
+    seed: Seed = None,
+    out: Out = Path("runs"),
+    data_root: DataRoot = None,
+    address: Address = None,
+    resume: Resume = False,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Every stage of a search, then the report: search, distill, evaluate, nas.
@@ -87,8 +97,15 @@ def run(
 
 @app.command()
 def search(
-    given: Given, settings: Set = None, seed: Seed = None, out: Out = Path("runs"), data_root: DataRoot = None,
-    address: Address = None, resume: Resume = False, tracking_uri: TrackingUri = None, as_json: AsJson = False,
+    given: Given,
+    settings: Set = None,
+    seed: Seed = None,
+    out: Out = Path("runs"),
+    data_root: DataRoot = None,
+    address: Address = None,
+    resume: Resume = False,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Only the search over settings; the best is chosen on the validation split."""
@@ -97,8 +114,15 @@ def search(
 
 @app.command()
 def distill(
-    given: Given, settings: Set = None, seed: Seed = None, out: Out = Path("runs"), data_root: DataRoot = None,
-    address: Address = None, resume: Resume = False, tracking_uri: TrackingUri = None, as_json: AsJson = False,
+    given: Given,
+    settings: Set = None,
+    seed: Seed = None,
+    out: Out = Path("runs"),
+    data_root: DataRoot = None,
+    address: Address = None,
+    resume: Resume = False,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Only the final set, with the best trial's settings (or the search's own, if it has no space)."""
@@ -107,8 +131,15 @@ def distill(
 
 @app.command()
 def nas(
-    given: Given, settings: Set = None, seed: Seed = None, out: Out = Path("runs"), data_root: DataRoot = None,
-    address: Address = None, resume: Resume = False, tracking_uri: TrackingUri = None, as_json: AsJson = False,
+    given: Given,
+    settings: Set = None,
+    seed: Seed = None,
+    out: Out = Path("runs"),
+    data_root: DataRoot = None,
+    address: Address = None,
+    resume: Resume = False,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Only the ranking of networks on the distilled set of an earlier `distill`."""
@@ -121,8 +152,13 @@ def evaluate(
     network: Annotated[str, typer.Option("--network", help="The students' architecture.")] = "ConvNetD3",
     students: Annotated[int, typer.Option("--students", min=1, help="Networks trained from scratch.")] = 5,
     protocol: Annotated[str, typer.Option("--protocol", help="seed, field or fast.")] = "field",
-    source: Annotated[str | None, typer.Option("--data", help="Data source to test on. [default: the set's own]")] = None,
-    seed: Seed = None, data_root: DataRoot = None, as_json: AsJson = False, quiet: Quiet = False,
+    source: Annotated[
+        str | None, typer.Option("--data", help="Data source to test on. [default: the set's own]")
+    ] = None,
+    seed: Seed = None,
+    data_root: DataRoot = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """What a distilled set is worth: students trained on it, tested on the real test images."""
     from raydistill.data.distilled import DistilledSet
@@ -183,7 +219,8 @@ def export(
 @app.command()
 def data(
     name: Annotated[str | None, typer.Argument(help="One data source. [default: all]")] = None,
-    data_root: DataRoot = None, as_json: AsJson = False,
+    data_root: DataRoot = None,
+    as_json: AsJson = False,
 ) -> None:
     """Which real data are there, where they were found, and how to get the others."""
     from raydistill import doctor
@@ -193,7 +230,10 @@ def data(
 
 @app.command(name="doctor")
 def check(
-    address: Address = None, tracking_uri: TrackingUri = None, out: Out = Path("runs"), data_root: DataRoot = None,
+    address: Address = None,
+    tracking_uri: TrackingUri = None,
+    out: Out = Path("runs"),
+    data_root: DataRoot = None,
     as_json: AsJson = False,
 ) -> None:
     """What of this machine works and what does not: PyTorch, GPUs, Ray, MLflow, data, disk."""
@@ -204,8 +244,17 @@ def check(
 
 
 def _stages(
-    stages: tuple[str, ...], given: str, settings: list[str] | None, seed: int | None, out: Path, data_root: Path | None,
-    address: str | None, resume: bool, tracking_uri: str | None, as_json: bool, quiet: bool,
+    stages: tuple[str, ...],
+    given: str,
+    settings: list[str] | None,
+    seed: int | None,
+    out: Path,
+    data_root: Path | None,
+    address: str | None,
+    resume: bool,
+    tracking_uri: str | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     from raydistill import definitions, results
     from raydistill.track import Progress, Tracking, ui_command
@@ -221,7 +270,12 @@ def _stages(
         known = results.open_run(search, folder, resume or earlier)
         tags = results.tags(search) | {"git_commit": known["git_commit"], "machine": known["machine"]}
         tracking = Tracking(
-            folder, run_key=known["run_id"], experiment=search.name, tracking_uri=tracking_uri, params=search.flat(), tags=tags
+            folder,
+            run_key=known["run_id"],
+            experiment=search.name,
+            tracking_uri=tracking_uri,
+            params=search.flat(),
+            tags=tags,
         )
         try:
             _perform(experiment, stages, tracking, progress)

@@ -22,7 +22,9 @@ def open_run(search: Search, run: Path, resume: bool) -> dict[str, Any]:
     """
     if (run / SEARCH).exists():
         if not resume:
-            raise ConfigError(f"{run} holds a run already; add --resume to go on with it, or choose another --out or --name")
+            raise ConfigError(
+                f"{run} holds a run already; add --resume to go on with it, or choose another --out or --name"
+            )
         known = artifacts.read_json(run / RESULTS) if (run / RESULTS).exists() else {}
     else:
         known = {}
@@ -88,9 +90,13 @@ def _search(run: Path) -> dict[str, Any] | None:
     records = read_trials(run)
     if not records:
         return None
-    counts = {status: sum(r.status == status for r in records) for status in ("completed", "diverged", "stopped", "failed")}
+    counts = {
+        status: sum(r.status == status for r in records) for status in ("completed", "diverged", "stopped", "failed")
+    }
     best = best_trial(records)
-    chosen = None if best is None else {"params": dict(best.params), "val_accuracy": best.val_accuracy, "trial": best.number}
+    chosen = (
+        None if best is None else {"params": dict(best.params), "val_accuracy": best.val_accuracy, "trial": best.number}
+    )
     return {"trials": len(records), **counts, "best": chosen}
 
 

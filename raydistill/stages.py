@@ -37,7 +37,9 @@ class Display(Protocol):
 
     def stage(self, name: str, total: int, unit: str) -> None: ...
     def advance(self, stage: str, n: int = 1, text: str = "") -> None: ...
-    def trial(self, number: int, step: int, total: int, numbers: Mapping[str, float], status: str = "running") -> None: ...
+    def trial(
+        self, number: int, step: int, total: int, numbers: Mapping[str, float], status: str = "running"
+    ) -> None: ...
     def note(self, text: str) -> None: ...
 
 
@@ -80,7 +82,9 @@ class Experiment:
             build(name, self.data.train.shape, self.data.train.num_classes, 0)
         fewest = min(len(members) for members in self.data.train.by_class())
         if self.search.distill.ipc * self.search.distill.factor**2 > fewest and self.search.distill.init != "noise":
-            raise ConfigError(f"distill.ipc={self.search.distill.ipc}: the smallest class has {fewest} training images; lower it")
+            raise ConfigError(
+                f"distill.ipc={self.search.distill.ipc}: the smallest class has {fewest} training images; lower it"
+            )
         if self.search.nas is not None:
             rank.networks(self.search.nas, self.data.train.shape)
 
@@ -143,7 +147,13 @@ class Experiment:
         source = Unit(trial)
         artifacts.write_text(unit.history_file, source.history_file.read_text(encoding="utf-8"))
         record = source.read()
-        unit.finish(COMPLETED, record["metrics"], step=record["step"], seconds=record["seconds"], taken_from=f"trial/{source.name}")
+        unit.finish(
+            COMPLETED,
+            record["metrics"],
+            step=record["step"],
+            seconds=record["seconds"],
+            taken_from=f"trial/{source.name}",
+        )
 
     def _distil(self, config: MethodConfig, seed: int, unit: Unit) -> None:
         item = {"config": config, "seed": seed, "directory": str(unit.directory.absolute())}
@@ -152,7 +162,9 @@ class Experiment:
             ((_, ended),) = self.runtime.map(
                 distil_item, [item], {"data": self.data}, cpus=budget.final_cpus, gpus=budget.gpus
             )
-        unit.finish(ended["status"], ended["metrics"], step=ended["step"], seconds=ended["seconds"], message=ended["message"])
+        unit.finish(
+            ended["status"], ended["metrics"], step=ended["step"], seconds=ended["seconds"], message=ended["message"]
+        )
 
     def run_evaluate(self) -> None:
         """Train students on the set and on what stands beside it; the one place where test images are read."""
@@ -187,7 +199,11 @@ class Experiment:
         for part in parts.values():
             unit, arm = self._evaluation(part[0]), part[0].arm
             protocol = arms.protocol_of(arm, self.search.evaluate)
-            about: dict[str, Any] = {"protocol": protocol.to_json(), "network": part[0].network, "seed": self.search.seed}
+            about: dict[str, Any] = {
+                "protocol": protocol.to_json(),
+                "network": part[0].network,
+                "seed": self.search.seed,
+            }
             about |= {"data": self.search.data.to_json(), "draws": self.search.evaluate.random_draws, "arm": arm}
             about["set"] = distilled.manifest["checksums"] if arm == "distilled" else self.search.distill.ipc
             fingerprint = artifacts.fingerprint_of(results.canonical(about))
@@ -293,9 +309,7 @@ class Experiment:
             thread.join()
 
 
-def distil_item(
-    *, data: TrainData, config: MethodConfig, seed: int, directory: str, device: str
-) -> dict[str, Any]:
+def distil_item(*, data: TrainData, config: MethodConfig, seed: int, directory: str, device: str) -> dict[str, Any]:
     """The final distillation as a piece of work: logs to its unit, stores the set, and says how it ended."""
     unit = Unit(Path(directory))
     history = unit.history()
@@ -312,12 +326,23 @@ def distil_item(
 
     every = max(1, config.iterations // FINAL_REPORTS)
     outcome: Outcome = distill(
-        config, data, seed=seed, directory=unit.directory, device=device, report=report,
+        config,
+        data,
+        seed=seed,
+        directory=unit.directory,
+        device=device,
+        report=report,
         report_at=range(every, config.iterations + 1, every),
     )
     seconds = clock.seconds()
     metrics = {**last, "iterations": float(outcome.step), "seconds": seconds}
-    return {"status": outcome.status, "step": outcome.step, "message": outcome.message, "metrics": metrics, "seconds": seconds}
+    return {
+        "status": outcome.status,
+        "step": outcome.step,
+        "message": outcome.message,
+        "metrics": metrics,
+        "seconds": seconds,
+    }
 
 
 class _Clock:

@@ -36,7 +36,11 @@ search = Search(
     },
     budget=Budget(trials=10, parallel=2, grace=20, reduction=3, startup=5, validation=protocol("fast", epochs=120)),
     evaluate=EvaluateConfig(
-        protocol=protocol("fast"), students=5, baselines=("random", "kcenter", "whole"), whole_epochs=30, whole_students=1
+        protocol=protocol("fast"),
+        students=5,
+        baselines=("random", "kcenter", "whole"),
+        whole_epochs=30,
+        whole_students=1,
     ),
     nas=NASConfig(
         networks=("ConvNetD1", "ConvNetD2", "ConvNetD3", "ConvNetW32", "ConvNetBN", "ConvNetMP"),

@@ -1,0 +1,1 @@
+"""Real images, augmentation, and the distilled set."""

@@ -1,0 +1,1 @@
+"""Distillation methods and the loop around them."""

@@ -8,12 +8,12 @@ Shapes: C classes, n = C·ipc, K channels, H×W pixels, E the embedding's length
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from raydistill.data.images import DeviceImages
 from raydistill.distill.method import Init
 from raydistill.errors import ConfigError
-from raydistill.models import build
+from raydistill.models import Network, build
 from raydistill.models.fit import Fit, Recipe
 from raydistill.seeding import derive, torch_generator
 
@@ -28,7 +28,7 @@ def labels_of(classes: int, ipc: int, device: torch.device | str = "cpu") -> Ten
     return torch.arange(classes, device=device).repeat_interleave(ipc)
 
 
-def initial_images(init: Init, real: DeviceImages, ipc: int, factor: int, seed: int, embed: nn.Module | None) -> Tensor:
+def initial_images(init: Init, real: DeviceImages, ipc: int, factor: int, seed: int, embed: Network | None) -> Tensor:
     """Initial synthetic images, encoded, float32 [C·ipc, K, H, W].
 
     Args:
@@ -47,7 +47,7 @@ def initial_images(init: Init, real: DeviceImages, ipc: int, factor: int, seed: 
     return _packed(real.take(chosen), factor)
 
 
-def choose(selection: Selection, real: DeviceImages, ipc: int, seed: int, embed: nn.Module | None) -> Tensor:
+def choose(selection: Selection, real: DeviceImages, ipc: int, seed: int, embed: Network | None) -> Tensor:
     """Indices int64 [C·ipc] of real images, sorted by class.
 
     Raises:
@@ -69,7 +69,7 @@ def choose(selection: Selection, real: DeviceImages, ipc: int, seed: int, embed:
     return torch.cat(picked)
 
 
-def embedder(real: DeviceImages, augment: str, seed: int) -> nn.Module:
+def embedder(real: DeviceImages, augment: str, seed: int) -> Network:
     """A briefly trained ConvNet of a depth that the images allow, for choosing real images by their embedding."""
     depth = min(3, min(real.shape[1:]).bit_length() - 1)
     net = build(f"ConvNetD{depth}", real.shape, len(real.classes), derive(seed, "embedder"), real.device)
@@ -77,11 +77,11 @@ def embedder(real: DeviceImages, augment: str, seed: int) -> nn.Module:
     return net
 
 
-def embeddings(real: DeviceImages, indices: Tensor, embed: nn.Module, batch: int = 500) -> Tensor:
+def embeddings(real: DeviceImages, indices: Tensor, embed: Network, batch: int = 500) -> Tensor:
     """Embeddings [len(indices), E] of real images, in eval mode and without gradients."""
     embed.eval()
     with torch.inference_mode():
-        return torch.cat([embed.features(real.take(i)).embedding for i in indices.split(batch)])  # type: ignore[operator]
+        return torch.cat([embed.features(real.take(i)).embedding for i in torch.split(indices, batch)])
 
 
 def herding(rows: Tensor, n: int) -> Tensor:

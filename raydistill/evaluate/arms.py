@@ -56,7 +56,9 @@ def real_set(selection: Selection, data: TrainData, ipc: int, augment: str, seed
     return DistilledSet(pixels, labels_of(data.train.num_classes, ipc), data.encoding, data.train.classes)
 
 
-def sets_of(config: EvaluateConfig, distilled: DistilledSet, data: TrainData, seed: int) -> dict[str, list[DistilledSet]]:
+def sets_of(
+    config: EvaluateConfig, distilled: DistilledSet, data: TrainData, seed: int
+) -> dict[str, list[DistilledSet]]:
     """The sets behind each arm but ``whole``: one, or for ``random`` several draws that students are spread over."""
     ipc = len(distilled.pixels) // len(distilled.classes)
     sets = {"distilled": [distilled]}

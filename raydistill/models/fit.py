@@ -118,7 +118,7 @@ class Fit:
             logits = self.net(inputs)
         loss = F.cross_entropy(logits.float(), targets)
         self._optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         self._optimiser.step()
         self.step += 1
         return float(loss.detach())
@@ -129,7 +129,7 @@ def predict(net: nn.Module, data: Trainable, batch: int = 250) -> Tensor:
     training = net.training
     net.eval()
     with torch.inference_mode():
-        parts = [net(data.take(i)).float().cpu() for i in torch.arange(len(data)).split(batch)]
+        parts = [net(data.take(i)).float().cpu() for i in torch.split(torch.arange(len(data)), batch)]
     net.train(training)
     return torch.cat(parts)
 

@@ -1,0 +1,1 @@
+"""Ranking networks on a distilled set."""

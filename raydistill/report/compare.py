@@ -71,7 +71,7 @@ def accuracy_blocks(runs: dict[str, Run]) -> list[Block]:
             ),
             Table("accuracy", frame, shown, caption),
             Text(
-                "Every run's settings were selected on its validation split; its test set was read once, for its table. "
+                "Every run selected its settings on its validation split and read its test set once, for its table. "
                 "Numbers of different protocols, datasets or images per class are not comparable."
             ),
         ]

@@ -26,18 +26,19 @@ ENLARGED = 64
 def export(set_dir: Path, to: Format, out: Path) -> Path:
     """Write the stored images of a distilled set in a format that needs no raydistill.
 
-    ``png``: ``out/distilled.png``, one row a class, clipped to [0, 1] and 8 bits.
-    ``npz``: ``out/distilled.npz`` without pickled objects: ``images`` float32 [n, K, H, W] in pixel space (0 black, 1 white,
-    not clipped), ``labels`` int64 [n], ``classes`` text [C], ``factor``, and the encoding that networks were trained with:
-    ``mean`` and ``std`` float32 [K], or, for ZCA, ``whitener_mean`` [K, H, W] and ``whitener_matrix`` [D, D].
-    ``imagefolder``: ``out/train/CLASS/CLASS_I.png``, which torchvision's ``ImageFolder`` reads. 8-bit files hold [0, 1]
-    alone: clipping loses the values outside, which distilled sets have and use, so accuracies can differ; ``npz`` keeps them.
-    A multi-formation set is written as stored: each image holds factor² sub-images.
+    ``png``: one picture, one row a class, clipped to [0, 1] and 8 bits.
+    ``npz``: NumPy arrays, none pickled: ``images`` float32 [n, K, H, W] in pixel space (0 black, 1 white, not clipped),
+    ``labels`` int64 [n], ``classes`` text [C], ``factor``, and the encoding that networks were trained with: ``mean`` and
+    ``std`` float32 [K], or for ZCA ``whitener_mean`` [K, H, W] and ``whitener_matrix`` [D, D], D = K·H·W.
+    ``imagefolder``: ``out/train/CLASS/CLASS_I.png``, which torchvision's ``ImageFolder`` reads.
+
+    Files of 8 bits hold [0, 1] alone: clipping loses the values outside, which distilled sets have and use, so accuracies
+    can differ; ``npz`` keeps them. A multi-formation set is written as stored, each image holding factor² sub-images.
 
     Args:
         set_dir: the artefact folder, e.g. ``RUN/units/distill/final/set``.
         to: the format.
-        out: the folder to write into.
+        out: the file for ``png`` and ``npz`` (the ending is added where it is missing), the folder for ``imagefolder``.
 
     Returns:
         The file written, or for ``imagefolder`` the folder ``out/train``.
@@ -52,11 +53,15 @@ def export(set_dir: Path, to: Format, out: Path) -> Path:
         raise UnknownNameError("export format", to, get_args(Format))
     images = DistilledSet.load(set_dir)
     if to == "npz":
-        return _npz(images, out / "distilled.npz")
+        return _npz(images, _with_ending(out, ".npz"))
     channels = images.pixels.shape[1]
     if channels not in (1, 3):
         raise ConfigError(f"export: {to} needs 1 or 3 channels, the set has {channels}; use npz")
-    return _grid(images, out / "distilled.png") if to == "png" else _folder(images, out / "train")
+    return _grid(images, _with_ending(out, ".png")) if to == "png" else _folder(images, out / "train")
+
+
+def _with_ending(file: Path, ending: str) -> Path:
+    return file if file.suffix.lower() == ending else file.with_name(file.name + ending)
 
 
 def eight_bits(images: DistilledSet) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raydistill.report.style import ARMS, QUIET, SERIES, INK, Mark, legend_handles, logarithmic, new_figure, styled
+from raydistill.report.style import ARMS, INK, QUIET, SERIES, Mark, legend_handles, logarithmic, new_figure, styled
 from raydistill.report.tables import SETS
 from raydistill.report.texts import set_label
 
@@ -22,7 +22,7 @@ Curve = tuple[np.ndarray, np.ndarray]
 
 @styled
 def accuracy_dots(accuracy: "pd.DataFrame", factor: int = 1) -> "Figure":
-    """Test accuracy of each set: the mean with its 95 % interval, each student a faint dot; one panel a network and protocol.
+    """Test accuracy of each set: mean, 95 % interval, each student faint; one panel a network and protocol.
 
     Args:
         accuracy: ``tables.accuracy_table``.
@@ -101,7 +101,7 @@ def running_mean(values: np.ndarray, window: int) -> np.ndarray:
 
 @styled
 def nas_bars(nas: "pd.DataFrame") -> "Figure":
-    """Test accuracy of each network trained on the distilled set, best on top, with its seconds."""
+    """Validation accuracy of each network trained on the distilled set, best on top, with its seconds."""
     figure = new_figure(0.27 * len(nas) + 0.7)
     ax = figure.subplots()
     y = np.arange(len(nas))
@@ -117,7 +117,7 @@ def nas_bars(nas: "pd.DataFrame") -> "Figure":
     ax.set_ylim(len(nas) - 0.4, -0.6)
     ax.set_xlim(0, min(118, 115 * float(nas["accuracy"].max()) + 6))
     ax.grid(visible=False, axis="y")
-    ax.set_xlabel("accuracy, %")
+    ax.set_xlabel("validation accuracy, % (bar: mean; ticks: single students)")
     return figure
 
 

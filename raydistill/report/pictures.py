@@ -98,6 +98,12 @@ def difference_scale(difference: np.ndarray) -> Scale:
     return Scale(limit if limit > 0 else (largest or 1.0), largest)
 
 
+def shown_scale(before: np.ndarray, after: np.ndarray, labels: np.ndarray, classes: int) -> Scale:
+    """The scale that ``image_grid`` uses: of the images shown, mean over channels; images [n, K, H, W]."""
+    shown = np.concatenate(rows_by_class(labels, classes)[:MOST_CLASSES])
+    return difference_scale((after[shown] - before[shown]).mean(axis=1))
+
+
 @styled
 def image_grid(
     before: np.ndarray | None, after: np.ndarray, labels: np.ndarray, classes: Sequence[str], titles: tuple[str, str]
@@ -112,13 +118,12 @@ def image_grid(
         titles: of before and after.
     """
     rows = rows_by_class(labels, len(classes))[:MOST_CLASSES]
-    shown = np.concatenate(rows)
     new = after.transpose(0, 2, 3, 1)
     panels = [_Panel(titles[1], new)]
     if before is not None:
         old = before.transpose(0, 2, 3, 1)
         change = (new - old).mean(axis=3, keepdims=True)
-        scale = difference_scale(change[shown])
+        scale = shown_scale(before, after, labels, len(classes))
         panels = [_Panel(titles[0], old), *panels, _Panel("Difference: after − before", change, scale)]
     return _lay_out(panels, rows, [str(name) for name in classes])
 

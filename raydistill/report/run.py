@@ -29,7 +29,7 @@ class Run:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = path if path.name not in ("", "..") else path.resolve()
         self.search = tables.read_search(path)
         self.results = tables.read_results(path)
         self.trials = tables.trials_table(path)
@@ -55,9 +55,9 @@ class Run:
 
     @property
     def distill(self) -> dict[str, Any]:
-        """The settings of the final distillation: the search's own with the chosen values in their places."""
-        chosen = {path.removeprefix("distill."): value for path, value in self.chosen.items()}
-        return {**self.search["distill"], **chosen}
+        """The settings of the final distillation; before it has begun the search's own with the chosen values."""
+        used = {**self.chosen, **self.search.get("final", {}), **self.final.read().get("params", {})}
+        return {**self.search["distill"], **{path.removeprefix("distill."): value for path, value in used.items()}}
 
     @property
     def factor(self) -> int:
@@ -71,4 +71,9 @@ class Run:
 
     def resume(self) -> str:
         """The command that does what is still missing."""
-        return command("run", self.path / "search.json", "--out", self.path.parent, "--resume")
+        return self.again("--resume")
+
+    def again(self, *options: str) -> str:
+        """The command that goes on in this very folder, even where it was renamed."""
+        renamed = () if self.path.name == self.search["name"] else ("--set", f"name={self.path.name}")
+        return command("run", self.path / "search.json", *renamed, *options, "--out", self.path.parent)

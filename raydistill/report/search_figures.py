@@ -146,6 +146,9 @@ def slices(trials: "pd.DataFrame", space: Mapping[str, Mapping[str, object]]) ->
         else:
             x = tried[path].to_numpy(dtype=float)
         _outcomes(ax, tried, x, _ground(trials))
+            low, high = distribution["low"], distribution["high"]
+            reach = (high / low) ** 0.05 if distribution.get("log") else 0.05 * (high - low)
+            ax.set_xlim(*((low / reach, high * reach) if distribution.get("log") else (low - reach, high + reach)))
         if distribution.get("log"):
             logarithmic(ax, "x")
         ax.set_xlabel(path.removeprefix("distill."))

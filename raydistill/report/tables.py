@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SETS = ("distilled", "random", "herding", "kcenter", "whole")
 "The arms of the comparison, in the order in which they are shown."
 
-ACCURACY = ["set", "network", "protocol", "students", "mean", "std", "ci95_low", "ci95_high", "runs"]
+ACCURACY = ["set", "network", "protocol", "epochs", "students", "mean", "std", "ci95_low", "ci95_high", "runs"]
 TRIALS = ["number", "status", "val_accuracy", "iterations", "seconds"]
 NAS = ["rank", "network", "accuracy", "runs", "seconds"]
 
@@ -60,15 +60,12 @@ def accuracy_table(run: Path) -> "pd.DataFrame":
         if record.get("status") != COMPLETED:
             continue
         metrics = record["metrics"]
-        row = {
-            **{key: record[key] for key in ("set", "network", "protocol", "students")},
-            "mean": metrics["accuracy_mean"],
-            # One student alone has neither spread nor interval.
-            "std": _number(metrics.get("accuracy_std")),
-            "ci95_low": _number(metrics.get("ci95_low")),
-            "ci95_high": _number(metrics.get("ci95_high")),
-            "runs": tuple(record["runs"]),
-        }
+        row = {key: record[key] for key in ("set", "network", "protocol", "epochs", "students")}
+        row["mean"] = metrics["accuracy_mean"]
+        # One student alone has neither spread nor interval.
+        row["std"] = _number(metrics["accuracy_std"] if row["students"] > 1 else None)
+        row |= {end: _number(metrics.get(end)) for end in ("ci95_low", "ci95_high")}
+        row["runs"] = tuple(record["runs"])
         for extra in ("balanced_accuracy", "auc"):
             row[extra] = _number(metrics.get(extra, record.get(extra)))
         rows.append({**row, "seconds": _seconds(record)})
@@ -117,31 +114,38 @@ def nas_table(run: Path) -> "pd.DataFrame":
 
 
 def stages_table(run: Path) -> "pd.DataFrame":
-    """Seconds of each stage, as far as ``results.json`` has them: columns ``stage``, ``done``, ``seconds``."""
+    """What each stage in ``results.json`` did and how long it took: columns ``stage``, ``done``, ``seconds``.
+
+    Seconds are those on the wall where the stage was timed as a whole, else its units' together.
+    """
     import pandas as pd
 
+    results = read_results(run)
     rows = []
-    for stage, found in read_results(run).get("stages", {}).items():
-        if isinstance(found, list):
-            seconds = [entry["seconds"] for entry in found if entry.get("seconds") is not None]
-            rows.append({"stage": stage, "done": f"{len(found)} results", "seconds": sum(seconds)})
-        elif isinstance(found, Mapping):
-            parts = (
-                "trajectories",
-                "trials",
-                "completed",
-                "stopped",
-                "diverged",
-                "failed",
-                "iterations",
-                "outcome",
-                "names",
-            )
-            done = ", ".join(
-                str(found[part]) if part == "outcome" else f"{found[part]} {part}" for part in parts if found.get(part)
-            )
-            rows.append({"stage": stage, "done": done, "seconds": found.get("seconds")})
+    for stage, found in results.get("stages", {}).items():
+        entries = found if isinstance(found, list) else [found]
+        known = [entry["seconds"] for entry in entries if entry.get("seconds") is not None]
+        seconds = results.get("wall_seconds", {}).get(stage, sum(known) if known else math.nan)
+        rows.append({"stage": stage, "done": _done(found), "seconds": seconds})
     return pd.DataFrame(rows, columns=["stage", "done", "seconds"])
+
+
+def _done(stage: Mapping[str, Any] | list[Any]) -> str:
+    if isinstance(stage, list):
+        return f"{len(stage)} results"
+    counted = (
+        "trajectories",
+        "trials",
+        "completed",
+        "stopped",
+        "diverged",
+        "failed",
+        "iterations",
+        "names",
+        "distinct",
+    )
+    parts = [f"{stage[name]} {name}" for name in counted if stage.get(name)]
+    return ", ".join([*parts, *([stage["outcome"]] if stage.get("outcome") else [])])
 
 
 def unfinished_table(run: Path) -> "pd.DataFrame":

@@ -53,6 +53,7 @@ def shown_accuracy(frame: "pd.DataFrame", factor: int = 1) -> "pd.DataFrame":
             "set": set_label(str(row["set"]), factor),
             "network": row["network"],
             "protocol": row["protocol"],
+            "epochs": plain(row["epochs"]),
             "accuracy %": accuracy_text(row),
             "95 % interval": interval_text(row),
             "students": plain(row["students"]),
@@ -84,7 +85,7 @@ def shown_nas(frame: "pd.DataFrame") -> "pd.DataFrame":
     shown["accuracy"] = [percent(value) for value in frame["accuracy"]]
     shown["runs"] = ["  ".join(percent(value) for value in runs) for runs in frame["runs"]]
     shown["seconds"] = [seconds_text(value) for value in frame["seconds"]]
-    return shown.rename(columns={"accuracy": "accuracy %", "runs": "each student %"})
+    return shown.rename(columns={"accuracy": "validation accuracy %", "runs": "each student %"})
 
 
 def shown_plain(frame: "pd.DataFrame") -> "pd.DataFrame":

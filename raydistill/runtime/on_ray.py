@@ -5,7 +5,6 @@ with this process and prints nothing. It starts in a thread, so that PyTorch and
 """
 
 import atexit
-import importlib
 import os
 import secrets
 import shutil
@@ -23,6 +22,9 @@ from raydistill.runtime.base import Result, threads
 MAX_RESTARTS = 2
 "How often an item of ``map`` is run again after its process died."
 
+IMPORTING_WORKERS = 16
+"Ray starts a worker for each core; where that is more, they import when they are called, not before."
+
 REACH_SECONDS = 5.0
 "For a cluster's head to answer."
 
@@ -33,7 +35,9 @@ SOCKET_ROOM = 25
 class OnRay:
     """A Ray cluster: this machine's own, or one that runs already; made by ``connect``."""
 
-    def __init__(self, address: str, environment: Mapping[str, str], dashboard: bool, cpus: int | None) -> None:
+    def __init__(
+        self, address: str, environment: Mapping[str, str], imports: Sequence[str], dashboard: bool, cpus: int | None
+    ) -> None:
         self.address = address
         self._session: Path | None = None
         self._failure: BaseException | None = None
@@ -41,7 +45,7 @@ class OnRay:
         self._up, self._end = threading.Event(), threading.Event()
         if address == "local":
             self._session = Path(tempfile.mkdtemp(prefix="rd-", dir=_short_directory()))
-            settings = _private_settings(self._session, environment, dashboard, cpus)
+            settings = _private_settings(self._session, environment, imports, dashboard, cpus)
         else:
             settings = {"address": address, "runtime_env": {"env_vars": dict(environment)} if environment else None}
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -90,15 +94,6 @@ class OnRay:
                 f"cpus={cpus:g} with gpus={gpus:g}: no machine of this cluster has both; lower one of them"
             )
         return places
-
-    def prepare(self, modules: Sequence[str], workers: int, cpus: float) -> None:
-        """Have idle worker processes import ``modules`` while this process goes on; imports dominate their start."""
-        import ray
-
-        self.ready()
-        task = ray.remote(_import).options(num_cpus=cpus, max_retries=0)
-        for _ in range(workers):
-            task.remote(list(modules))
 
     def map(
         self,
@@ -186,6 +181,7 @@ class OnRay:
 def connect(
     address: str | None = None,
     environment: Mapping[str, str] | None = None,
+    imports: Sequence[str] = ("torch",),
     dashboard: bool = False,
     cpus: int | None = None,
 ) -> OnRay:
@@ -197,6 +193,7 @@ def connect(
         address: ``local`` starts a private cluster of this machine; ``auto`` joins the one that runs here; HOST:PORT
             joins that one. ``None``: what ``RAY_ADDRESS`` says, else ``local``.
         environment: variables for the workers, such as ``GLIBC_TUNABLES``, which count only from a process's start.
+        imports: modules that the work needs; the workers of a private cluster import them before they are called.
         dashboard: serve Ray's dashboard on the loopback address (private cluster only).
         cpus: of the private cluster; ``None``: all cores.
 
@@ -211,7 +208,7 @@ def connect(
         raise ConfigError(
             f"address={given!r}: must be local, auto or HOST:PORT; http://… addresses are for `raydistill submit`"
         )
-    return OnRay(given, environment or {}, dashboard, cpus)
+    return OnRay(given, environment or {}, imports, dashboard, cpus)
 
 
 def device() -> str:
@@ -230,13 +227,8 @@ class _Worker:
             return self.function(**self.shared, **item, device=device())
 
 
-def _import(modules: Sequence[str]) -> None:
-    for module in modules:
-        importlib.import_module(module)
-
-
 def _private_settings(
-    session: Path, environment: Mapping[str, str], dashboard: bool, cpus: int | None
+    session: Path, environment: Mapping[str, str], imports: Sequence[str], dashboard: bool, cpus: int | None
 ) -> dict[str, Any]:
     """What ``ray.init`` is told; the rest goes into the environment, which Ray reads at import and workers inherit.
 
@@ -248,6 +240,8 @@ def _private_settings(
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     os.environ.update(environment)
+    if (cpus or os.cpu_count() or 1) <= IMPORTING_WORKERS:
+        os.environ["RAY_preload_python_modules"] = ",".join(imports)
     return {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard, "_temp_dir": str(session)}
 
 

@@ -1,0 +1,1 @@
+"""Searching settings: the typed search, Optuna's suggestions, Ray Tune's trials."""

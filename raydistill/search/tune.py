@@ -58,7 +58,6 @@ def run_search(
         return
     workers = min(budget.parallel, len(remaining), runtime.capacity(budget.cpus, budget.gpus))
     at_once = max(1, workers // 2)  # a process imports for seconds; fewer at a time, and the first trial begins sooner
-    runtime.prepare([__name__], at_once, budget.cpus)
     _require_shared(run)
     os.environ.update(SETTINGS, TUNE_MAX_PENDING_TRIALS_PG=str(at_once))
     searcher = FromLedger(ledger, listener)

@@ -1,4 +1,4 @@
-"""What the files of a run folder say, in a tracker's words: numbers over steps, final numbers, tags; and what a tracker must not see.
+"""What the files of a run folder say, in a tracker's words: numbers over steps, final numbers, tags; and no secrets.
 
 Nothing here talks to a tracker, and nothing knows the clock: the same files give the same numbers whenever they are read.
 """
@@ -161,10 +161,10 @@ def files_below(folder: Path) -> list[tuple[Path, str]]:
 
 
 def stamp(path: Path) -> tuple[int, int]:
-    """(modification time in ns, bytes); zeros for a file that is not there. Changes when the file does."""
+    """(modification time in ns, bytes); zeros for a file that cannot be seen. Changes when the file does."""
     try:
         status = path.stat()
-    except FileNotFoundError:
+    except OSError:
         return (0, 0)
     return (status.st_mtime_ns, status.st_size)
 

@@ -53,7 +53,7 @@ def _harmless(method: M) -> M:
         try:
             with self._lock:
                 method(self, *args, **kwargs)
-        except Exception:  # noqa: BLE001
+        except Exception:
             self.quiet = True
 
     return cast(M, guarded)

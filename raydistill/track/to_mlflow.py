@@ -1,4 +1,4 @@
-"""What is said to MLflow, and nothing else: runs found by tag, numbers in batches, files one by one, each step bounded in time."""
+"""What is said to MLflow: runs are found by tag, numbers go in batches, files one by one, and time is bounded."""
 
 import logging
 import os
@@ -243,3 +243,24 @@ def ui_command(tracking_uri: str) -> str:
     if urlsplit(tracking_uri).scheme in SERVERS:
         return shown
     return f"mlflow ui --backend-store-uri {shlex.quote(shown)} --host 127.0.0.1 --port 5000"
+
+
+def reachable(uri: str) -> bool:
+    """Whether a server answers within three seconds; a database file needs no server.
+
+    Raises:
+        ConfigError: neither a server nor a database.
+    """
+    from urllib.error import HTTPError
+    from urllib.request import urlopen
+
+    checked = checked_uri(uri)
+    if urlsplit(checked).scheme not in ("http", "https"):
+        return True
+    try:
+        with urlopen(checked.rstrip("/") + "/health", timeout=3):
+            return True
+    except HTTPError:
+        return True  # it answered, if only to ask for credentials
+    except OSError:
+        return False

@@ -124,7 +124,7 @@ class Tracking:
         try:
             self._pass(closing=self._closing.is_set())
             self._problem = None
-        except Exception as error:  # noqa: BLE001  whatever a tracker does must not end a search
+        except Exception as error:  # whatever a tracker does must not end a search
             self._asked = False
             self._problem = self._explain(error)
         delivery = self._delivery()
