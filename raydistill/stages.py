@@ -71,6 +71,11 @@ class Experiment:
             self._data = load_train(self.search.data, self.data_root)
         return self._data
 
+    @property
+    def set_path(self) -> Path:
+        """Where the run's distilled set is."""
+        return self.run / "units" / "distill" / "final" / "set"
+
     def check(self) -> None:
         """Find what would go wrong later, before anything is written: data, network, space.
 
@@ -96,6 +101,7 @@ class Experiment:
 
         with self._timed("search"):
             self.display.stage("search", self.search.budget.trials, "trials")
+            self.display.advance("search", sum(record.settled for record in read_trials(self.run)))
             if isinstance(self.runtime, Local):
                 from raydistill.search.local import run_search
             else:
@@ -191,6 +197,14 @@ class Experiment:
             self.display.advance("evaluate", 1, f"{item.arm} on {item.network}: {100 * result['accuracy']:.2f} %")
             self._conclude(unit, todo[unit.name])
 
+        self._annotate()
+
+    def _annotate(self) -> None:
+        """Tell the set itself what it was measured to be worth."""
+        found = artifacts.units(self.run, "evaluate")
+        done = {unit.name: unit.read()["metrics"] for unit in found if unit.status == COMPLETED}
+        DistilledSet.annotate(self.set_path, accuracies=done)
+
     def _evaluations(self, distilled: DistilledSet) -> dict[str, list[arms.Item]]:
         """Unit name → its students; units of another set or protocol are begun anew."""
         parts: dict[str, list[arms.Item]] = {}
@@ -271,10 +285,9 @@ class Experiment:
         Raises:
             ArtifactError: there is none yet.
         """
-        path = self.run / "units" / "distill" / "final" / "set"
-        if not artifacts.folder_exists(path):
+        if not artifacts.folder_exists(self.set_path):
             raise ArtifactError(f"{self.run} has no distilled set yet; run `raydistill distill` first")
-        return DistilledSet.load(path)
+        return DistilledSet.load(self.set_path)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -380,6 +393,7 @@ class _ToDisplay:
         step = record.iterations or 0
         numbers = {} if record.val_accuracy is None else {"val_accuracy": record.val_accuracy}
         self.display.trial(record.number, step, self.totals.get(record.number, step), numbers, record.status)
+        self.display.advance("search")
         if record.status in (DIVERGED, FAILED):
             self.display.note(f"trial {record.number} {record.status}: {record.message}")
 

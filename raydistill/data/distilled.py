@@ -114,3 +114,13 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"{path} is no whole {KIND} ({error}); make it again") from error
+
+    @staticmethod
+    def annotate(path: Path | str, **facts: Any) -> None:
+        """Add facts that became known later (measured accuracies) to a stored set's manifest.
+
+        Raises:
+            ArtifactError: there is no such set.
+        """
+        file = Path(path) / artifacts.MANIFEST
+        artifacts.write_json(file, {**artifacts.read_json(file), **facts})

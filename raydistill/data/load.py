@@ -57,6 +57,8 @@ class TrainData(NamedTuple):
     "What settings are selected on."
     encoding: Encoding
     "Pixel space → network input: a ``Normaliser``, or with ``zca`` a ``Whitener``."
+    config: DataConfig | None = None
+    "Where they come from; recorded with what is made of them."
 
 
 def load_train(config: DataConfig, root: Path | None = None) -> TrainData:
@@ -74,8 +76,8 @@ def load_train(config: DataConfig, root: Path | None = None) -> TrainData:
     whole = _checked(source.train(root), config.source, "train", source)
     train, val = (whole.subset(indices) for indices in split(whole, config.val_fraction, config.split_seed))
     if config.zca:
-        return TrainData(train, val, Whitener.fit(train.images))
-    return TrainData(train, val, source.normaliser or Normaliser.fit(train.images))
+        return TrainData(train, val, Whitener.fit(train.images), config)
+    return TrainData(train, val, source.normaliser or Normaliser.fit(train.images), config)
 
 
 def load_test(config: DataConfig, root: Path | None = None) -> ImageSet:

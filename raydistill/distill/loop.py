@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from raydistill import artifacts, registry
+from raydistill import artifacts, provenance, registry
 from raydistill.data.distilled import DistilledSet
 from raydistill.data.images import DeviceImages
 from raydistill.data.load import TrainData
@@ -72,7 +72,13 @@ def distill(
     real = DeviceImages(data.train, data.encoding, device)
     method = start(config, real, seed)
     fingerprint = artifacts.fingerprint_of(config.fingerprint(), seed)
-    manifest = {"config": config.to_json(), "seed": seed}
+    manifest = {
+        "config": config.to_json(),
+        "seed": seed,
+        "data": None if data.config is None else data.config.to_json(),
+        "versions": provenance.versions(),
+        "git_commit": provenance.git_commit(),
+    }
     labels = method.labels
 
     def as_set(images: Tensor, **more: object) -> DistilledSet:

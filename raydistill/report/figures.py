@@ -64,6 +64,8 @@ def loss_curves(parts: Mapping[str, Curve], validation: Curve | None = None) -> 
         parts: name → curve; ``loss`` first.
         validation: accuracies as fractions at the rungs.
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure = new_figure(3.3)
     rated = validation is not None and len(validation[0]) > 0
     axes = figure.subplots(1, 2 if rated else 1, squeeze=False, width_ratios=[3, 2] if rated else None)[0]
@@ -77,6 +79,7 @@ def loss_curves(parts: Mapping[str, Curve], validation: Curve | None = None) -> 
         axes[1].plot(validation[0], 100 * validation[1], marker="o", color=SERIES[0])
         axes[1].set_xlabel("iteration")
         axes[1].set_ylabel("validation accuracy at rungs, %")
+        axes[1].xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
     return figure
 
 
@@ -137,7 +140,7 @@ def compare_accuracy(tables: Mapping[str, "pd.DataFrame"]) -> "Figure":
         for y, frame in enumerate(tables.values()):
             for row in frame[(frame["network"] == network) & (frame["protocol"] == protocol)].to_dict("records"):
                 _arm(ax, y + _offset(row["set"]), row, label=row["set"] == "distilled")
-        ax.set_yticks(range(len(tables)), [label.replace(", ", "\n") for label in tables], parse_math=False)
+        ax.set_yticks(range(len(tables)), [label.replace(", ", "\n") for label in tables])
         for y in range(1, len(tables)):
             ax.axhline(y - 0.5, color=QUIET, linewidth=0.6)
         ax.grid(visible=False, axis="y")
@@ -177,5 +180,6 @@ def compare_curves(losses: Mapping[str, Curve], bests: Mapping[str, Curve]) -> "
     right.set_title("Search: best completed trial so far")
     right.set_xlabel("trial")
     right.set_ylabel("validation accuracy, %")
-    left.legend()
+    if any(len(steps) for steps, _ in losses.values()):
+        left.legend()
     return figure

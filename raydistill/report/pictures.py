@@ -210,7 +210,7 @@ def _short(name: str) -> str:
 def _names_left(ax: "Axes", names: Sequence[str], height: int) -> None:
     pitch = height / len(names)
     places = [(row + 0.5) * pitch for row in range(len(names))]
-    ax.set_yticks(places, list(map(_short, names)), fontsize=min(9.0, 0.6 * pitch * 72 / DPI), parse_math=False)
+    ax.set_yticks(places, list(map(_short, names)), fontsize=min(9.0, 0.6 * pitch * 72 / DPI))
     ax.tick_params(axis="y", length=0, labelcolor=INK)
 
 
@@ -218,7 +218,7 @@ def _names_above(ax: "Axes", names: Sequence[str], width: int) -> None:
     pitch = width / len(names)
     places = [(column + 0.5) * pitch for column in range(len(names))]
     fitting = 1.6 * pitch * 72 / DPI / max(map(len, names))
-    ax.set_xticks(places, list(map(_short, names)), fontsize=min(8.5, fitting), parse_math=False)
+    ax.set_xticks(places, list(map(_short, names)), fontsize=min(8.5, fitting))
     ax.tick_params(axis="x", length=0, pad=2, labelcolor=QUIET, labeltop=True, labelbottom=False)
 
 
@@ -266,6 +266,6 @@ def set_strips(sets: Sequence[tuple[str, np.ndarray, np.ndarray, int]]) -> "Figu
         scale = tile // side if tile >= side else -math.ceil(side / tile)
         line = mosaic(pixels, [row], scale, 4, np.nan)
         ax = _axes(figure, total, (4, TOP + position * height, line.shape[1], line.shape[0]))
-        ax.set_title(label, pad=5, fontsize=9, parse_math=False)
+        ax.set_title(label, pad=5, fontsize=9)
         _show(ax, line)
     return figure

@@ -1,7 +1,7 @@
 """The charts of a search: what was tried, what mattered, how the trials went."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -41,7 +41,7 @@ def search_history(trials: "pd.DataFrame", chosen: int | None) -> "Figure":
         ax.plot(row["number"], 100 * row["val_accuracy"], **_RING, label=f"chosen: trial {chosen}")
     ax.set_xlabel("trial")
     ax.set_ylabel("validation accuracy, %")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
     ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
@@ -121,7 +121,7 @@ def importance_bars(importances: Mapping[str, float]) -> "Figure":
 
 
 @styled
-def slices(trials: "pd.DataFrame", space: Mapping[str, Mapping[str, object]]) -> "Figure":
+def slices(trials: "pd.DataFrame", space: Mapping[str, Mapping[str, Any]]) -> "Figure":
     """Validation accuracy against each searched setting on its own, up to four panels a row.
 
     Args:
@@ -136,26 +136,34 @@ def slices(trials: "pd.DataFrame", space: Mapping[str, Mapping[str, object]]) ->
         ax.remove()
     for ax, (path, distribution) in zip(grid.flat, space.items(), strict=False):
         tried = trials[trials[path].notna()]
-        if distribution.get("kind") == "choice":
-            choices = [str(value) for value in distribution["values"]]  # type: ignore[attr-defined]
-            # Spread by trial number, so that equal choices do not hide each other.
-            spread = (tried["number"].to_numpy(dtype=float) * 0.618) % 1 - 0.5
-            x = np.array([choices.index(str(value)) for value in tried[path]]) + 0.5 * spread
-            ax.set_xticks(range(len(choices)), choices)
-            ax.set_xlim(-0.6, len(choices) - 0.4)
-        else:
-            x = tried[path].to_numpy(dtype=float)
-        _outcomes(ax, tried, x, _ground(trials))
-            low, high = distribution["low"], distribution["high"]
-            reach = (high / low) ** 0.05 if distribution.get("log") else 0.05 * (high - low)
-            ax.set_xlim(*((low / reach, high * reach) if distribution.get("log") else (low - reach, high + reach)))
-        if distribution.get("log"):
-            logarithmic(ax, "x")
+        place = _choices if distribution["kind"] == "choice" else _range
+        _outcomes(ax, tried, place(ax, tried["number"].tolist(), tried[path].tolist(), distribution), _ground(trials))
         ax.set_xlabel(path.removeprefix("distill."))
     for ax in grid[:, 0]:
         ax.set_ylabel("validation accuracy, %")
     figure.legend(handles=legend_handles(OUTCOMES, trials["status"]), loc="outside upper center", ncols=len(OUTCOMES))
     return figure
+
+
+def _choices(ax: "Axes", numbers: Sequence[int], values: Sequence[Any], distribution: Mapping[str, Any]) -> np.ndarray:
+    """Horizontal places of a choice's values, spread by trial number so that equal ones do not hide each other."""
+    names = list(dict.fromkeys([*map(str, distribution["values"]), *map(str, values)]))
+    ax.set_xticks(range(len(names)), names)
+    ax.set_xlim(-0.6, len(names) - 0.4)
+    spread = np.array([0.618 * number % 1 - 0.5 for number in numbers])
+    return np.array([names.index(str(value)) for value in values]) + 0.5 * spread
+
+
+def _range(ax: "Axes", numbers: Sequence[int], values: Sequence[Any], distribution: Mapping[str, Any]) -> np.ndarray:
+    """Horizontal places of numbers, on an axis that shows all that was searched."""
+    low, high = min([distribution["low"], *values]), max([distribution["high"], *values])
+    log = bool(distribution.get("log"))
+    if high > low:
+        reach = (high / low) ** 0.05 if log else 0.05 * (high - low)
+        ax.set_xlim(*((low / reach, high * reach) if log else (low - reach, high + reach)))
+        if log:
+            logarithmic(ax, "x")
+    return np.array([float(value) for value in values])
 
 
 @styled
@@ -170,6 +178,8 @@ def trial_curves(
         rungs: trial number → validation accuracy, fractions.
         chosen: number of the chosen trial, if any.
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure = new_figure(3.5)
     left, right = figure.subplots(1, 2)
     seen: set[str] = set()
@@ -196,9 +206,11 @@ def trial_curves(
     left.set_ylabel("loss (log scale)")
     right.set_title("Validation accuracy at rungs")
     right.set_ylabel("validation accuracy, %")
-    right.legend(loc="lower right")
+    if seen:
+        right.legend(loc="lower right")
     for ax in (left, right):
         ax.set_xlabel("iteration")
+        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
     return figure
 
 

@@ -6,7 +6,8 @@ Colours are Okabe and Ito's, which people with colour-blindness can tell apart; 
 import functools
 import io
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, ParamSpec, cast
 
 from raydistill.artifacts import COMPLETED, DIVERGED, FAILED, RUNNING, STOPPED
@@ -38,6 +39,7 @@ STYLE: dict[str, Any] = {
     "grid.color": GRID,
     "grid.linewidth": 0.8,
     "text.color": INK,
+    "text.parse_math": False,  # a $ in a name is a $
     "xtick.color": QUIET,
     "ytick.color": QUIET,
     "xtick.labelcolor": INK,
@@ -77,16 +79,23 @@ OUTCOMES = {
 }
 
 
+@contextmanager
+def report_style() -> Iterator[None]:
+    """The report's style, whatever the user's own matplotlib settings are; afterwards those are back."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(cast(Any, STYLE))
+        yield
+
+
 def styled(draw: "Callable[P, Figure]") -> "Callable[P, Figure]":
-    """Draw in the report's style, whatever the user's own matplotlib settings are."""
+    """Draw in the report's style."""
 
     @functools.wraps(draw)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> "Figure":
-        import matplotlib
-
-        with matplotlib.rc_context():
-            matplotlib.rcdefaults()
-            matplotlib.rcParams.update(cast(Any, STYLE))
+        with report_style():
             return draw(*args, **kwargs)
 
     return wrapped
@@ -106,7 +115,8 @@ def new_figure(height: float, width: float = WIDTH) -> "Figure":
 def to_png(figure: "Figure") -> bytes:
     """The figure as PNG bytes; equal figures give equal bytes."""
     data = io.BytesIO()
-    figure.savefig(data, format="png", metadata={"Software": None})
+    with report_style():  # ticks are made when they are drawn
+        figure.savefig(data, format="png", metadata={"Software": None})
     return data.getvalue()
 
 

@@ -205,8 +205,10 @@ def print_accuracy(run: Path, console: "Console") -> None:
     if shown.empty:
         console.print(f"{run}: no finished evaluation yet", markup=False)
         return
+    # What a terminal of 80 columns has room for; the report shows the rest.
+    shown = shown.drop(columns=["seconds", "each student %", "students"])
     title = f"{search['name']}: test accuracy, the setting chosen on the validation split"
-    table = Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
     for heading in shown.columns:
         table.add_column(heading, justify="left" if heading in ("set", "network", "protocol") else "right")
     for row in shown.itertuples(index=False):

@@ -49,7 +49,8 @@ class OnRay:
         else:
             settings = {"address": address, "runtime_env": {"env_vars": dict(environment)} if environment else None}
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        import ray  # here, not in the thread: two threads that import at once can trip over each other
+        _bind(everywhere=address != "local")
+        import ray
 
         self._owned = not ray.is_initialized()
         if self._owned:
@@ -230,19 +231,24 @@ class _Worker:
 def _private_settings(
     session: Path, environment: Mapping[str, str], imports: Sequence[str], dashboard: bool, cpus: int | None
 ) -> dict[str, Any]:
-    """What ``ray.init`` is told; the rest goes into the environment, which Ray reads at import and workers inherit.
+    """What ``ray.init`` is told; the rest goes into the environment, which Ray's processes inherit.
 
     Workers whose variables come from there, not from a runtime environment, are the ones that Ray starts in advance.
     """
-    # The name notwithstanding, off means: one node, bound to 127.0.0.1. Ray's default on Linux is every interface.
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    if "RAY_AUTH_MODE" not in os.environ:
-        os.environ["RAY_AUTH_MODE"] = "token"
+    if "RAY_AUTH_MODE" not in os.environ:  # then Ray asks for a token, and would store one for good in the home folder
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     os.environ.update(environment)
     if (cpus or os.cpu_count() or 1) <= IMPORTING_WORKERS:
         os.environ["RAY_preload_python_modules"] = ",".join(imports)
     return {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard, "_temp_dir": str(session)}
+
+
+def _bind(everywhere: bool) -> None:
+    """Have Ray bind every interface, its default, or 127.0.0.1; the setting's name notwithstanding, on Linux too."""
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = str(int(everywhere))
+    from ray._private import ray_constants
+
+    ray_constants.ENABLE_RAY_CLUSTER = everywhere  # who imported Ray before has the setting of then
 
 
 def _short_directory() -> str:

@@ -82,7 +82,7 @@ def run_trial(
         except Exception as error:  # noqa: BLE001 - one bad trial does not end a search
             write_text(unit.directory / "error.txt", traceback.format_exc())
             unit.finish(FAILED, {}, message=" ".join(f"{type(error).__name__}: {error}".split())[:500])
-            shutil.rmtree(unit.directory / "state", ignore_errors=True)
+        shutil.rmtree(unit.directory / "state", ignore_errors=True)
 
 
 def trial_fingerprint(search: Search, params: Mapping[str, Scalar]) -> str:

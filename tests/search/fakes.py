@@ -63,7 +63,7 @@ def distill(
     write(directory, "start", first)
 
     def images(step: int) -> DistilledSet:
-        value = height(config) * (1 - 0.5 ** (1 + 8 * step / config.iterations))
+        value = height(config) * (1 - 0.5 ** (1 + 8 * step / max(1, config.iterations)))
         return DistilledSet(torch.full((1, 1, 1, 1), value), torch.zeros(1, dtype=torch.int64), data.encoding, ("a",))
 
     for step in range(first + 1, config.iterations + 1):
@@ -85,7 +85,7 @@ def rate(images: DistilledSet, on: ImageSet, students: int, **how: Any) -> list[
 
 
 def temperamental(config: Any, data: TrainData, *, directory: Path, **rest: Any) -> Outcome:
-    """Trial 1 raises, trial 2 diverges, trial 3 kills its process twice, trial 4 always."""
+    """Trial 1 raises, trial 2 diverges, trial 3 kills its process once, trial 4 always."""
     number = int(directory.name)
     if number == 1:
         raise ValueError("no\ngood")
@@ -93,7 +93,7 @@ def temperamental(config: Any, data: TrainData, *, directory: Path, **rest: Any)
         return Outcome(artifacts.DIVERGED, 5, None, "loss inf at step 5")  # type: ignore[arg-type]
     write(directory, "visit", number)
     visits = sum(line["what"] == "visit" and line["number"] == number for line in read_work(directory.parents[2]))
-    if (number == 3 and visits <= 2) or number == 4:
+    if (number == 3 and visits <= 1) or number == 4:
         os.kill(os.getpid(), 9)
     return distill(config, data, directory=directory, **rest)
 

@@ -1,0 +1,13 @@
+"""One private Ray cluster for all tests of a session: starting one takes longer than all that they do with it."""
+
+from functools import cache
+
+from raydistill.runtime.on_ray import OnRay, connect
+
+MARK = "RAYDISTILL_TEST_MARK"
+
+
+@cache
+def cluster() -> OnRay:
+    """The cluster, of two cores; it ends with the process."""
+    return connect("local", environment={MARK: "set before the start"}, imports=("raydistill.search.tune",), cpus=2)

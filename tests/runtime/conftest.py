@@ -1,0 +1,12 @@
+"""The shared Ray cluster as a fixture."""
+
+import pytest
+
+from raydistill.runtime.on_ray import OnRay
+from tests.runtime.cluster import cluster
+
+
+@pytest.fixture(scope="session")
+def on_ray() -> OnRay:
+    """The session's Ray cluster."""
+    return cluster()

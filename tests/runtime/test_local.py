@@ -1,0 +1,37 @@
+"""Work in this process."""
+
+import numpy as np
+import pytest
+import torch
+
+from raydistill.errors import ConfigError
+from raydistill.runtime.local import Local
+from tests.runtime import work
+
+
+def test_results_come_in_order() -> None:
+    items = [{"x": x} for x in (3, 1, 2)]
+    found = list(Local().map(work.scale, items, {"table": np.ones(4)}))
+    assert found == [(0, (12.0, "cpu")), (1, (4.0, "cpu")), (2, (8.0, "cpu"))]
+
+
+def test_a_call_computes_with_the_threads_it_was_given_and_they_are_restored() -> None:
+    before = torch.get_num_threads()
+    items = [{"name": "NONE"}]
+    for cpus, threads in ((0.5, 1), (1, 1), (2.9, 2)):
+        [(_, seen)] = Local().map(work.look, items, {"table": np.ones(1)}, cpus=cpus)
+        assert seen["threads"] == threads
+        assert torch.get_num_threads() == before
+
+
+def test_work_is_done_as_it_is_asked_for() -> None:
+    results = Local().map(work.refuse, [{"x": 3}, {"x": 1}], {})
+    assert next(results) == (0, 3)
+    with pytest.raises(ConfigError, match="too small"):
+        next(results)
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"gpus=0\.5: PyTorch sees no GPU here; set it to 0"):
+        list(Local().map(work.refuse, [{"x": 3}], {}, gpus=0.5))

@@ -1,0 +1,170 @@
+"""Work on a Ray cluster of this machine."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from raydistill.errors import ConfigError, EnvironmentIssue
+from raydistill.runtime.local import Local
+from raydistill.runtime.on_ray import OnRay, connect
+from tests.runtime import work
+from tests.runtime.cluster import MARK
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def test_results_equal_those_of_one_process(on_ray: OnRay) -> None:
+    items = [{"x": x} for x in range(7)]
+    shared = {"table": np.arange(1000)}
+    assert sorted(on_ray.map(work.scale, items, shared)) == list(Local().map(work.scale, items, shared))
+
+
+def test_workers_share_read_only_memory_and_have_their_threads_and_environment(on_ray: OnRay) -> None:
+    items = [{"name": MARK}] * 4
+    found = [seen for _, seen in on_ray.map(work.look, items, {"table": np.zeros(10**6)}, cpus=1)]
+    assert {seen["writeable"] for seen in found} == {False}
+    assert {seen["threads"] for seen in found} == {1}
+    assert {seen["environment"] for seen in found} == {"set before the start"}
+    assert os.getpid() not in {seen["pid"] for seen in found}
+    [(_, wide)] = on_ray.map(work.look, items[:1], {"table": np.zeros(1)}, cpus=2)
+    assert wide["threads"] == 2
+
+
+def test_no_items_are_no_work(on_ray: OnRay) -> None:
+    assert list(on_ray.map(work.refuse, [], {})) == []
+
+
+def test_mendable_errors_arrive_as_they_were_raised(on_ray: OnRay) -> None:
+    with pytest.raises(ConfigError, match=r"^x=1: too small; use 3$"):
+        list(on_ray.map(work.refuse, [{"x": 1}], {}))
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        list(on_ray.map(work.refuse, [{"x": 2}], {}))
+
+
+def test_an_item_whose_process_dies_is_done_again(on_ray: OnRay, tmp_path: Path) -> None:
+    items = [{"x": x} for x in range(4)]
+    found = on_ray.map(work.fragile, items, {"deaths": 1, "folder": str(tmp_path)})
+    assert sorted(found) == [(0, 0), (1, 1), (2, 4), (3, 9)]
+    tries = sorted(path.name for path in tmp_path.iterdir())
+    assert tries == ["0-0", "1-0", "1-1", "2-0", "3-0"]
+
+
+def test_an_item_whose_process_always_dies_is_given_up(on_ray: OnRay, tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentIssue, match="process of item 0 died 3 times"):
+        list(on_ray.map(work.fragile, [{"x": 1}], {"deaths": 99, "folder": str(tmp_path)}))
+
+
+def test_what_is_left_undone_is_given_back(on_ray: OnRay) -> None:
+    results = on_ray.map(work.nap, [{"seconds": 0.0}, {"seconds": 600.0}, {"seconds": 600.0}], {})
+    assert next(results) == (0, 0.0)
+    results.close()  # type: ignore[attr-defined]
+    assert len(list(on_ray.map(work.nap, [{"seconds": 0.0}] * 2, {}, cpus=2))) == 2
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "message"),
+    [
+        (1, 1, r"^gpus=1: no machine of this cluster has more than 0; lower gpus or use an --address that has them$"),
+        (3, 0, r"^cpus=3: no machine of this cluster has more than 2; "),
+    ],
+)
+def test_what_the_cluster_does_not_have_is_refused_at_once(
+    on_ray: OnRay, cpus: float, gpus: float, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        list(on_ray.map(work.nap, [{"seconds": 0.0}], {}, cpus=cpus, gpus=gpus))
+    assert on_ray.capacity(0.5, 0) == 4
+
+
+def test_every_open_port_is_on_the_loopback_address(on_ray: OnRay) -> None:
+    on_ray.ready()
+    sockets = {
+        os.readlink(link).removeprefix("socket:[").removesuffix("]")
+        for pid in descendants(os.getpid())
+        for link in Path(f"/proc/{pid}/fd").glob("*")
+        if link.is_symlink() and os.readlink(link).startswith("socket:")
+    }
+    listening = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in sockets:
+                listening.append(fields[1].split(":")[0])
+    # 127.0.0.1, ::ffff:127.0.0.1 and ::1 as the kernel prints them.
+    loopback = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+    assert len(listening) > 5
+    assert set(listening) <= loopback
+
+
+def descendants(pid: int) -> list[int]:
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            continue
+    found = [pid]
+    for parent in found:
+        found += [child for child, of in parents.items() if of == parent]
+    return found
+
+
+def test_a_stranger_without_the_token_is_not_admitted(on_ray: OnRay) -> None:
+    import ray
+
+    on_ray.ready()
+    address = ray.get_runtime_context().gcs_address
+    code = f"import ray; ray.init({address!r}, log_to_driver=False); print('in')"
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_AUTH_TOKEN"}
+    environment |= {"RAY_AUTH_MODE": "disabled", "HOME": "/nonexistent"}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert ended.returncode != 0
+    assert "in" not in ended.stdout.split()
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "ray://127.0.0.1:10001", "head", "head:port", ":6379"])
+def test_an_address_of_no_known_form_is_refused(address: str) -> None:
+    with pytest.raises(ConfigError, match=r"must be local, auto or HOST:PORT"):
+        connect(address)
+
+
+NOT_THERE = """
+import sys, time
+from raydistill.runtime.on_ray import connect
+for address in ("127.0.0.1:1", "auto"):
+    begun = time.monotonic()
+    try:
+        connect(address).ready()
+    except Exception as error:
+        print(type(error).__name__, address, time.monotonic() - begun < 20, str(error).count(chr(10)), str(error))
+"""
+
+
+def test_a_cluster_that_is_not_there_is_one_line_and_soon() -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    ended = subprocess.run(
+        [sys.executable, "-c", NOT_THERE], env=environment, capture_output=True, text=True, timeout=120, check=True
+    )
+    refused, none = ended.stdout.splitlines()
+    assert refused.startswith("EnvironmentIssue 127.0.0.1:1 True 0 no Ray cluster answers at --address 127.0.0.1:1: ")
+    assert none.startswith("EnvironmentIssue auto True 0 no Ray cluster answers at --address auto: ")
+    assert "use --address local" in refused
+
+
+def test_connecting_returns_before_the_cluster_is_up() -> None:
+    """Else PyTorch and the data could not load meanwhile."""
+    code = (
+        "import time; from raydistill.runtime.on_ray import connect; import ray, sys\n"
+        "begun = time.monotonic(); connect('local', cpus=1); print(time.monotonic() - begun, 'torch' in sys.modules)"
+    )
+    begun = time.monotonic()
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200, check=True)
+    seconds, torch_loaded = ended.stdout.split()
+    assert float(seconds) < 0.5 * (time.monotonic() - begun)
+    assert torch_loaded == "False"
+    assert ended.stderr == ""

@@ -1,0 +1,51 @@
+"""Functions for ``map``: workers import them, so they live in a module of their own."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from raydistill.errors import ConfigError
+
+
+def scale(x: float, table: np.ndarray, device: str) -> tuple[float, str]:
+    """x times the table's sum."""
+    return x * float(table.sum()), device
+
+
+def look(table: np.ndarray, name: str, device: str) -> dict[str, Any]:
+    """What a worker finds around it."""
+    return {
+        "pid": os.getpid(),
+        "writeable": table.flags.writeable,
+        "threads": torch.get_num_threads(),
+        "environment": os.environ.get(name),
+    }
+
+
+def refuse(x: int, device: str) -> int:
+    """Raise for x = 1 a mendable error, for x = 2 another."""
+    if x == 1:
+        raise ConfigError("x=1: too small; use 3")
+    if x == 2:
+        raise ZeroDivisionError("a bug")
+    return x
+
+
+def fragile(x: int, deaths: int, folder: str, device: str) -> int:
+    """Kill the own process, so many times for x = 1."""
+    tries = len(list(Path(folder).glob(f"{x}-*")))
+    (Path(folder) / f"{x}-{tries}").touch()
+    if x == 1 and tries < deaths:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x * x
+
+
+def nap(seconds: float, device: str) -> float:
+    """Sleep."""
+    time.sleep(seconds)
+    return seconds
