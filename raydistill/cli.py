@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
-import click
 import typer
 
 from raydistill.errors import ArtifactError, ConfigError, DataError, EnvironmentIssue, RaydistillError
@@ -32,6 +31,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+
+# Typer brings its own copy of Click in some versions and uses the package in others; its exceptions lead to the right one.
+UsageError: Any = typer.BadParameter.__base__
+ClickException: Any = UsageError.__base__
 
 WRONG_INPUT = (ConfigError, DataError, ArtifactError, EnvironmentIssue)
 
@@ -162,19 +165,32 @@ def evaluate(
 ) -> None:
     """What a distilled set is worth: students trained on it, tested on the real test images."""
     from raydistill.data.distilled import DistilledSet
-    from raydistill.data.load import DataConfig, load_test
+    from raydistill.data.load import DataConfig, load_test, source_class
     from raydistill.evaluate.protocol import protocol as named
     from raydistill.evaluate.scores import interval
     from raydistill.evaluate.students import rate
-    from raydistill.models import require
+    from raydistill.models import build
     from raydistill.track import Progress
 
     inner = distilled_set / "units" / "distill" / "final" / "set"
     images = DistilledSet.load(inner if inner.exists() else distilled_set)
-    require(network)
-    data = DataConfig(source=source) if source else DataConfig.parse(images.manifest["data"])
-    chosen = named(protocol, augment=images.manifest["config"]["augment"])
+    if source:
+        data = DataConfig(source=source)
+    elif recorded := images.manifest.get("data"):
+        data = DataConfig.parse(recorded)
+    else:
+        raise ArtifactError(f"{distilled_set} does not say which data it is of; name them with --data")
+    augment = images.manifest.get("config", {}).get("augment", source_class(data.source).augment)
+    chosen = named(protocol, augment=augment)
+    shape, classes = (images.pixels.shape[1], images.pixels.shape[2], images.pixels.shape[3]), len(images.classes)
+    build(network, shape, classes, 0)
     test = load_test(data, data_root)
+    if (test.shape, test.num_classes) != (shape, classes):
+        there, here = (
+            f"{n} classes of {'x'.join(map(str, s))} pixels"
+            for n, s in ((test.num_classes, test.shape), (classes, shape))
+        )
+        raise ConfigError(f"{data.source} has {there}, the set {here}; leave out --data, or name the set's own")
     progress = Progress(quiet)
     progress.stage("evaluate", students, "students")
     runs = []
@@ -258,15 +274,18 @@ def _stages(
 ) -> None:
     from raydistill import definitions, results
     from raydistill.track import Progress, Tracking, ui_command
+    from raydistill.track.to_mlflow import checked_uri
 
     search = definitions.load(given, settings or [], seed)
+    if tracking_uri:
+        checked_uri(tracking_uri)
     folder = out / search.name
-    earlier = stages != STAGES and stages != ("search",) and (folder / results.SEARCH).exists()
+    earlier = stages != STAGES and stages != ("search",) and os.path.exists(folder / results.SEARCH)
     with _interruptible(), _runtime(address) as runtime, _closing(Progress(quiet)) as progress:
         from raydistill.stages import Experiment
 
         experiment = Experiment(search, folder, runtime, progress, data_root)
-        experiment.check()
+        experiment.check(stages)
         known = results.open_run(search, folder, resume or earlier)
         tags = results.tags(search) | {"git_commit": known["git_commit"], "machine": known["machine"]}
         tracking = Tracking(
@@ -383,19 +402,20 @@ def guarded(command: Callable[[], object]) -> int:
     """Run a command; what users can mend becomes one line on stderr and an exit code."""
     try:
         returned = command()
+        sys.stdout.flush()
         return returned if isinstance(returned, int) else 0
-    except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message())
-        return 0
-    except click.ClickException as error:
-        place = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "raydistill"
+    except ClickException as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error.format_message())
+            return 0
+        place = error.ctx.command_path if isinstance(error, UsageError) and error.ctx else "raydistill"
         return _say(f"{place}: {' '.join(error.format_message().split())} (see {place} --help)", 2)
     except WRONG_INPUT as error:
         return _say(f"raydistill: {error}", 2)
     except RaydistillError as error:
         return _say(f"raydistill: {error}", 1)
-    except (Interrupted, KeyboardInterrupt, click.Abort) as error:
-        return _say(f"raydistill: {error or 'interrupted; go on with --resume'}", 130)
+    except (Interrupted, KeyboardInterrupt, typer.Abort) as error:
+        return _say(f"raydistill: {str(error) or 'interrupted; go on with --resume'}", 130)
     except BrokenPipeError:
         # Whoever read our output has gone; keep Python from complaining when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

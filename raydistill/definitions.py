@@ -1,5 +1,6 @@
-"""From what the user typed to a resolved ``Search``: a file in ``searches/`` (``FILE.py`` or ``FILE.py:NAME``), or a run's ``search.json``."""
+"""From what the user typed to a resolved ``Search``: a file in ``searches/``, one of its names, or a stored search.json."""
 
+import os
 import runpy
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,14 +39,14 @@ def load(given: str, settings: Sequence[str] = (), seed: int | None = None) -> S
 def _read(given: str) -> Search:
     name, _, variable = given.partition(":")
     path = Path(name)
-    if path.is_dir() or not path.exists():
+    if not os.path.isfile(path):
         there = sorted(str(p) for p in Path("searches").glob("*.py"))
         hint = f"there is {', '.join(there)}" if there else "give the path of a search file"
         raise ConfigError(f"no search file {name!r}; {hint}")
     if path.suffix == ".json":
         try:
             return Search.parse(artifacts.read_json(path))
-        except (ArtifactError, TypeError) as error:
+        except (ArtifactError, ConfigError) as error:
             raise ConfigError(f"{path} is no search: {error}") from None
     if path.suffix != ".py":
         raise ConfigError(f"{path} is neither a search file (.py) nor a stored search (.json)")
@@ -57,7 +58,7 @@ def _from_python(path: Path, variable: str) -> Search:
         names = runpy.run_path(str(path))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{path} does not run: {type(error).__name__}: {' '.join(str(error).split())}") from error
     searches = {key: value for key, value in names.items() if isinstance(value, Search)}
     if variable not in searches:

@@ -1,6 +1,7 @@
 """The run folder as a whole: opening it, and ``results.json``, the contract for machines, assembled from its units."""
 
 import json
+import os
 import uuid
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ def open_run(search: Search, run: Path, resume: bool) -> dict[str, Any]:
     Raises:
         ConfigError: the folder holds a run and ``resume`` was not asked for.
     """
-    if (run / SEARCH).exists():
+    if os.path.exists(run / SEARCH):  # Path.exists would raise where a folder may not be entered
         if not resume:
             raise ConfigError(
                 f"{run} holds a run already; add --resume to go on with it, or choose another --out or --name"
@@ -30,6 +31,7 @@ def open_run(search: Search, run: Path, resume: bool) -> dict[str, Any]:
         known = {}
     artifacts.write_json(run / SEARCH, search.to_json())
     results = {
+        **known,
         "schema": artifacts.SCHEMA,
         "name": search.name,
         "run_id": known.get("run_id") or uuid.uuid4().hex,
@@ -48,12 +50,9 @@ def open_run(search: Search, run: Path, resume: bool) -> dict[str, Any]:
 def update(run: Path, **fields: Any) -> dict[str, Any]:
     """Bring ``results.json`` up to the units' state, with further top-level fields; returns it."""
     known: dict[str, Any] = artifacts.read_json(run / RESULTS)
-    stages = known["stages"]
-    stages |= {name: part for name, part in (("search", _search(run)), ("distill", _distill(run))) if part}
-    if evaluations := _evaluations(run):
-        stages["evaluate"] = evaluations
-    if nas := _nas(run):
-        stages["nas"] = nas
+    parts = {"search": _search(run), "distill": _distill(run), "evaluate": _evaluations(run), "nas": _nas(run)}
+    stages: dict[str, Any] = {name: part for name, part in parts.items() if part}
+    known["stages"] = stages
     for name, seconds in known.get("wall_seconds", {}).items():
         if isinstance(stages.get(name), dict):
             stages[name]["seconds"] = round(seconds, 3)

@@ -7,7 +7,7 @@ stage can be killed and run again, alone or as part of ``run``.
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,9 +24,12 @@ from raydistill.evaluate import arms
 from raydistill.models import build
 from raydistill.nas import rank
 from raydistill.runtime.base import Runtime
-from raydistill.search.definition import Search
+from raydistill.search.definition import Search, edges
+from raydistill.search.ledger import Ledger
 from raydistill.search.trials import TrialRecord, best_trial, read_trials
 from raydistill.seeding import derive
+
+STAGES = ("search", "distill", "evaluate", "nas")
 
 FINAL_REPORTS = 200
 "Points of the final distillation's curves."
@@ -35,12 +38,17 @@ FINAL_REPORTS = 200
 class Display(Protocol):
     """What a stage tells a person; ``track.Progress`` is one."""
 
-    def stage(self, name: str, total: int, unit: str) -> None: ...
-    def advance(self, stage: str, n: int = 1, text: str = "") -> None: ...
-    def trial(
-        self, number: int, step: int, total: int, numbers: Mapping[str, float], status: str = "running"
-    ) -> None: ...
-    def note(self, text: str) -> None: ...
+    def stage(self, name: str, total: int, unit: str) -> None:
+        """A stage of ``total`` units begins."""
+
+    def advance(self, stage: str, n: int = 1, text: str = "") -> None:
+        """``n`` more units of a stage are done."""
+
+    def trial(self, number: int, step: int, total: int, numbers: Mapping[str, float], status: str = "running") -> None:
+        """A trial has come to ``step``, or has ended."""
+
+    def note(self, text: str) -> None:
+        """Something to know."""
 
 
 class Experiment:
@@ -76,37 +84,68 @@ class Experiment:
         """Where the run's distilled set is."""
         return self.run / "units" / "distill" / "final" / "set"
 
-    def check(self) -> None:
-        """Find what would go wrong later, before anything is written: data, network, space.
+    def check(self, stages: Sequence[str] = STAGES) -> None:
+        """Find what would go wrong later, before anything is written: data, networks, sizes, resources, earlier stages.
 
         Raises:
-            RaydistillError: the data are missing, or settings do not fit them.
+            RaydistillError: the data are missing, settings do not fit them or the machine, or a stage has nothing to do.
         """
-        build(self.search.distill.network, self.data.train.shape, self.data.train.num_classes, 0)
-        for name in self.search.evaluate.networks:
-            build(name, self.data.train.shape, self.data.train.num_classes, 0)
+        search, shape, classes = self.search, self.data.train.shape, self.data.train.num_classes
+        self._check_earlier(stages)
+        for name in search.evaluate.networks:
+            build(name, shape, classes, 0)
+        if search.nas is not None:
+            rank.networks(search.nas, shape)
         fewest = min(len(members) for members in self.data.train.by_class())
-        if self.search.distill.ipc * self.search.distill.factor**2 > fewest and self.search.distill.init != "noise":
-            raise ConfigError(
-                f"distill.ipc={self.search.distill.ipc}: the smallest class has {fewest} training images; lower it"
-            )
-        if self.search.nas is not None:
-            rank.networks(self.search.nas, self.data.train.shape)
+        coresets = set(search.evaluate.baselines) - {"whole"} if "evaluate" in stages else set()
+        for config in _extremes(search):
+            build(config.network, shape, classes, 0)
+            needed = 0 if config.init == "noise" else config.ipc * config.factor**2
+            if max(needed, config.ipc if coresets else 0) > fewest:
+                times = f" (each of {config.factor}x{config.factor} parts)" if config.factor > 1 and needed else ""
+                raise ConfigError(
+                    f"distill.ipc={config.ipc}{times}: the smallest class has {fewest} training images; lower it"
+                )
+        self._check_resources(stages)
+
+    def _check_earlier(self, stages: Sequence[str]) -> None:
+        if "search" in stages and self.search.space:
+            Ledger(self.search, self.run)
+        elif tuple(stages) == ("search",):
+            raise ConfigError(f"search {self.search.name!r} has an empty space; run `raydistill distill` instead")
+        if "distill" not in stages:
+            if "evaluate" in stages or "nas" in stages:
+                self.distilled()
+        elif "search" not in stages:
+            self.chosen()
+        if tuple(stages) == ("nas",) and self.search.nas is None:
+            raise ConfigError(f"search {self.search.name!r} has nas=None; add a NASConfig, or --set nas={{}}")
+
+    def _check_resources(self, stages: Sequence[str]) -> None:
+        if "search" in stages and self.search.space:
+            self._searcher()  # imports Tune while Ray still starts
+        budget = self.search.budget
+        for cpus in {budget.cpus, budget.final_cpus}:
+            self.runtime.capacity(cpus, budget.gpus)
+
+    def _searcher(self) -> Callable[..., None]:
+        from raydistill.runtime.local import Local
+
+        if isinstance(self.runtime, Local):
+            from raydistill.search.local import run_search
+        else:
+            from raydistill.search.tune import run_search  # type: ignore[assignment]
+        return run_search
 
     def run_search(self) -> None:
         """Try settings until the budget is spent; nothing to do for an empty space."""
         if not self.search.space:
             return
-        from raydistill.runtime.local import Local
-
         with self._timed("search"):
             self.display.stage("search", self.search.budget.trials, "trials")
             self.display.advance("search", sum(record.settled for record in read_trials(self.run)))
-            if isinstance(self.runtime, Local):
-                from raydistill.search.local import run_search
-            else:
-                from raydistill.search.tune import run_search  # type: ignore[assignment]
-            run_search(self.search, self.run, self.data, self.runtime, _ToDisplay(self.search, self.display))  # type: ignore[arg-type]
+            listener = _ToDisplay(self.search, self.display)
+            self._searcher()(self.search, self.run, self.data, self.runtime, listener)
         if best_trial(read_trials(self.run)) is None:
             raise RaydistillError(f"no trial of {self.run} completed; {_how_trials_ended(self.run)}")
 
@@ -135,7 +174,7 @@ class Experiment:
         if known.get("fingerprint") == fingerprint and known.get("status") == COMPLETED:
             return
         if known and known.get("fingerprint") != fingerprint:
-            shutil.rmtree(unit.directory)
+            self._forget()
         self.display.stage("distill", config.iterations, "iterations")
         unit.begin(fingerprint, {f"distill.{k}": v for k, v in config.flat().items()}, results.tags(self.search))
         trial = None if number is None else self.run / "units" / "trial" / f"{number:04d}"
@@ -146,6 +185,12 @@ class Experiment:
         record = unit.read()
         if record["status"] == DIVERGED:
             raise RaydistillError(f"the final distillation diverged: {record['message']}")
+
+    def _forget(self) -> None:
+        """Remove an earlier set and all that was measured on it."""
+        for stale in ("distill/final", "evaluate/distilled-*", "nas/*"):
+            for directory in (self.run / "units").glob(stale):
+                shutil.rmtree(directory)
 
     def _take(self, trial: Path, unit: Unit) -> None:
         for name in ("initial", "set"):
@@ -179,8 +224,15 @@ class Experiment:
         self.display.stage("evaluate", sum(len(part) for part in todo.values()), "students")
         open_items = [item for part in todo.values() for item in part if not self._student_done(item)]
         self.display.advance("evaluate", sum(len(part) for part in todo.values()) - len(open_items))
-        if not open_items:
-            return
+        for part in todo.values():  # a kill may have come between the last student and the conclusion
+            self._conclude(self._evaluation(part[0]), part)
+        if open_items:
+            self._rate(distilled, todo, open_items)
+        self._annotate(distilled)
+
+    def _rate(
+        self, distilled: DistilledSet, todo: Mapping[str, Sequence[arms.Item]], open_items: Sequence[arms.Item]
+    ) -> None:
         shared = {
             "sets": arms.sets_of(self.search.evaluate, distilled, self.data, derive(self.search.seed, "evaluate")),
             "data": self.data,
@@ -197,13 +249,12 @@ class Experiment:
             self.display.advance("evaluate", 1, f"{item.arm} on {item.network}: {100 * result['accuracy']:.2f} %")
             self._conclude(unit, todo[unit.name])
 
-        self._annotate()
-
-    def _annotate(self) -> None:
+    def _annotate(self, distilled: DistilledSet) -> None:
         """Tell the set itself what it was measured to be worth."""
         found = artifacts.units(self.run, "evaluate")
         done = {unit.name: unit.read()["metrics"] for unit in found if unit.status == COMPLETED}
-        DistilledSet.annotate(self.set_path, accuracies=done)
+        if distilled.manifest.get("accuracies") != done:
+            DistilledSet.annotate(self.set_path, accuracies=done)
 
     def _evaluations(self, distilled: DistilledSet) -> dict[str, list[arms.Item]]:
         """Unit name → its students; units of another set or protocol are begun anew."""
@@ -235,7 +286,7 @@ class Experiment:
 
     def _conclude(self, unit: Unit, part: Sequence[arms.Item]) -> None:
         runs = {line["step"]: line for line in unit.history()}
-        if any(item.student not in runs for item in part):
+        if any(item.student not in runs for item in part) or unit.read().get("students") == len(part):
             return
         students = [runs[item.student] for item in part]
         metrics = arms.summary(students)
@@ -320,6 +371,19 @@ class Experiment:
         finally:
             over.set()
             thread.join()
+
+
+def _extremes(search: Search) -> Iterator[MethodConfig]:
+    """The search's own settings, those at each end of its space, and the final ones."""
+    plain = search.without_space()
+    yield plain.distill
+    for path, distribution in search.space.items():
+        when = distribution.when
+        for value in edges(distribution):
+            condition = {when.path: when.values[0]} if when is not None else {}
+            yield plain.override({**condition, path: value}).distill
+    if search.final:
+        yield plain.override(search.final).distill
 
 
 def distil_item(*, data: TrainData, config: MethodConfig, seed: int, directory: str, device: str) -> dict[str, Any]:

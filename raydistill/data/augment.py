@@ -8,10 +8,11 @@ Shapes: n images, K channels, H×W pixels. A draw array has one row per number a
 when shared).
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from pydantic import AfterValidator
 from torch import Tensor
 
 from raydistill.errors import UnknownNameError
@@ -50,6 +51,15 @@ def families(strategy: str) -> tuple[str, ...]:
     if strategy not in STRATEGIES:
         raise UnknownNameError("augmentation strategy", strategy, STRATEGIES)
     return STRATEGIES[strategy]
+
+
+def _known(strategy: str) -> str:
+    families(strategy)
+    return strategy
+
+
+Strategy = Annotated[str, AfterValidator(_known)]
+"A setting that names a strategy."
 
 
 def draw(strategy: str, n: int, size: tuple[int, int], generator: torch.Generator, shared: bool = False) -> Draw | None:

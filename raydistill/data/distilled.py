@@ -21,7 +21,7 @@ from raydistill import artifacts
 from raydistill.data import formation
 from raydistill.data.images import Encoding, Normaliser
 from raydistill.data.whiten import Whitener
-from raydistill.errors import ArtifactError
+from raydistill.errors import ArtifactError, ConfigError
 
 KIND = "distilled set"
 
@@ -112,7 +112,7 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
                 int(manifest["factor"]),
                 manifest,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, ConfigError) as error:
             raise ArtifactError(f"{path} is no whole {KIND} ({error}); make it again") from error
 
     @staticmethod

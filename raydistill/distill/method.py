@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from raydistill.config import Config
+from raydistill.data.augment import Strategy
 from raydistill.data.images import DeviceImages
 
 Init = Literal["real", "noise", "kcenter", "herding"]
@@ -38,7 +39,7 @@ class MethodConfig(Config):
     "η_S, the image learning rate."
     momentum: float = Field(0.5, ge=0, lt=1)
     "Of the image optimiser (SGD)."
-    augment: str = "digits"
+    augment: Strategy = "digits"
     "DSA strategy: digits, natural, histology or none."
     factor: int = Field(1, ge=1, le=4)
     "Multi-formation (IDC): each stored image holds factor² sub-images, up-sampled before use. 1 is the plain form."

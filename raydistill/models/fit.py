@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from raydistill.config import Config
 from raydistill.data import augment
+from raydistill.data.augment import Strategy
 from raydistill.seeding import torch_generator
 
 
@@ -61,7 +62,7 @@ class Recipe(Config):
     "SGD's learning rate."
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
-    augment: str = "digits"
+    augment: Strategy = "digits"
     "DSA strategy, drawn per image."
     precision: Literal["float32", "bfloat16"] = "float32"
     "Of the convolutions while training; tests always run in float32."
@@ -116,7 +117,7 @@ class Fit:
         inputs = augment.apply(inputs, augment.draw(recipe.augment, len(inputs), size, generator))
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
             logits = self.net(inputs)
-        loss = F.cross_entropy(logits.float(), targets)
+        loss = F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets)
         self._optimiser.zero_grad()
         torch.autograd.backward(loss)
         self._optimiser.step()

@@ -47,6 +47,14 @@ class Runtime(Protocol):
             EnvironmentIssue: an item's process died again and again.
         """
 
+    def capacity(self, cpus: float, gpus: float) -> int:
+        """How many calls of these resources can run at once.
+
+        Raises:
+            ConfigError: not even one.
+            EnvironmentIssue: the cluster did not start, or did not answer.
+        """
+
     def close(self) -> None:
         """Give back what the runtime holds; calling it twice is harmless."""
 

@@ -5,6 +5,7 @@ with this process and prints nothing. It starts in a thread, so that PyTorch and
 """
 
 import atexit
+import logging
 import os
 import secrets
 import shutil
@@ -42,14 +43,15 @@ class OnRay:
         self._session: Path | None = None
         self._failure: BaseException | None = None
         self._closed = False
+        self._idle: list[Any] = []
+        self._kind = (0.0, 0.0)
         self._up, self._end = threading.Event(), threading.Event()
         if address == "local":
             self._session = Path(tempfile.mkdtemp(prefix="rd-", dir=_short_directory()))
             settings = _private_settings(self._session, environment, imports, dashboard, cpus)
         else:
-            settings = {"address": address, "runtime_env": {"env_vars": dict(environment)} if environment else None}
+            settings = {"runtime_env": {"env_vars": dict(environment)} if environment else None}
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        _bind(everywhere=address != "local")
         import ray
 
         self._owned = not ray.is_initialized()
@@ -80,7 +82,7 @@ class OnRay:
         import ray
 
         self.ready()
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
         wanted = {name: amount for name, amount in (("CPU", cpus), ("GPU", gpus)) if amount > 0}
         places = sum(int(min(node.get(name, 0) / amount for name, amount in wanted.items())) for node in nodes)
         if places == 0:
@@ -109,20 +111,19 @@ class OnRay:
 
         workers = min(len(items), self.capacity(cpus, gpus))
         common = ray.put(dict(shared))
-        actor = ray.remote(_Worker).options(num_cpus=cpus, num_gpus=gpus)
         waiting, deaths = deque(range(len(items))), Counter[int]()
         busy: dict[Any, tuple[Any, int]] = {}
 
         def send(worker: Any) -> None:
             if waiting:
                 index = waiting.popleft()
-                busy[worker.call.remote(dict(items[index]))] = (worker, index)
+                busy[worker.call.remote(function, common, dict(items[index]))] = (worker, index)
             else:
-                ray.kill(worker)
+                self._idle.append(worker)
 
         try:
             for _ in range(workers):
-                send(actor.remote(function, common, cpus))
+                send(self._worker(cpus, gpus))
             while busy:
                 [done], _ = ray.wait(list(busy), num_returns=1)
                 worker, index = busy.pop(done)
@@ -137,15 +138,34 @@ class OnRay:
                         ) from None
                     waiting.appendleft(index)
                     ray.kill(worker)
-                    send(actor.remote(function, common, cpus))
+                    send(self._worker(cpus, gpus))
                     continue
                 except ray.exceptions.RayTaskError as error:
+                    self._idle.append(worker)
                     raise (error.cause if isinstance(error.cause, RaydistillError) else error) from None
-                yield index, result
                 send(worker)
+                yield index, result
         finally:
             for worker, _ in busy.values():
                 ray.kill(worker)
+
+    def release(self) -> None:
+        """End the worker processes that wait for the next ``map``; others can have their cores."""
+        import ray
+
+        while self._idle:
+            ray.kill(self._idle.pop())
+
+    def _worker(self, cpus: float, gpus: float) -> Any:
+        """A process with these resources; one that is left from an earlier ``map``, for its imports cost seconds."""
+        import ray
+
+        if self._kind != (cpus, gpus):
+            self.release()
+            self._kind = (cpus, gpus)
+        if self._idle:
+            return self._idle.pop()
+        return ray.remote(_Worker).options(num_cpus=cpus, num_gpus=gpus).remote(cpus)
 
     def close(self) -> None:
         """Disconnect; a private cluster ends."""
@@ -165,11 +185,10 @@ class OnRay:
         import ray
 
         try:
-            if self.address not in ("local", "auto"):
-                host, port = self.address.rsplit(":", 1)
-                socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
-            ray.init(logging_level="error", log_to_driver=False, **settings)
-        except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+            if self.address != "local":
+                settings["address"] = _reach(self.address)
+            ray.init(logging_level=logging.ERROR, log_to_driver=False, **settings)
+        except BaseException as error:  # handed to whoever waits
             if attempts > 1:
                 again = (settings, attempts - 1)
                 threading.Thread(target=self._start, args=again, name="ray-start", daemon=True).start()
@@ -220,12 +239,12 @@ def device() -> str:
 
 
 class _Worker:
-    def __init__(self, function: Callable[..., Any], shared: Mapping[str, Any], cpus: float) -> None:
-        self.function, self.shared, self.cpus = function, shared, cpus
+    def __init__(self, cpus: float) -> None:
+        self.cpus = cpus
 
-    def call(self, item: Mapping[str, Any]) -> Any:
+    def call(self, function: Callable[..., Any], shared: Mapping[str, Any], item: Mapping[str, Any]) -> Any:
         with threads(self.cpus):
-            return self.function(**self.shared, **item, device=device())
+            return function(**shared, **item, device=device())
 
 
 def _private_settings(
@@ -235,20 +254,36 @@ def _private_settings(
 
     Workers whose variables come from there, not from a runtime environment, are the ones that Ray starts in advance.
     """
+    _bind_loopback()
     if "RAY_AUTH_MODE" not in os.environ:  # then Ray asks for a token, and would store one for good in the home folder
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     os.environ.update(environment)
-    if (cpus or os.cpu_count() or 1) <= IMPORTING_WORKERS:
-        os.environ["RAY_preload_python_modules"] = ",".join(imports)
-    return {"address": "local", "num_cpus": cpus, "include_dashboard": dashboard, "_temp_dir": str(session)}
+    ahead = list(imports) if (cpus or os.cpu_count() or 1) <= IMPORTING_WORKERS else []
+    return {
+        "address": "local",
+        "num_cpus": cpus,
+        "include_dashboard": dashboard,
+        "_temp_dir": str(session),
+        "_system_config": {"preload_python_modules": ahead},
+    }
 
 
-def _bind(everywhere: bool) -> None:
-    """Have Ray bind every interface, its default, or 127.0.0.1; the setting's name notwithstanding, on Linux too."""
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = str(int(everywhere))
+def _bind_loopback() -> None:
+    """Have Ray bind 127.0.0.1 where its default is every interface; the setting's name notwithstanding, on Linux too."""
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     from ray._private import ray_constants
 
-    ray_constants.ENABLE_RAY_CLUSTER = everywhere  # who imported Ray before has the setting of then
+    ray_constants.ENABLE_RAY_CLUSTER = False  # who imported Ray before has the setting of then
+
+
+def _reach(address: str) -> str:
+    """HOST:PORT as Ray would connect to it, if something listens there: Ray itself would try for minutes."""
+    from ray._private import services
+
+    found: str = services.canonicalize_bootstrap_address_or_die(address)
+    host, port = found.rsplit(":", 1)
+    socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
+    return found
 
 
 def _short_directory() -> str:

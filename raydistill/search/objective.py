@@ -79,7 +79,7 @@ def run_trial(
         unit.begin(trial_fingerprint(search, assignment.params), assignment.params, tags)
         try:
             _Trial(search, assignment, data, run, device, progress, engine).run()
-        except Exception as error:  # noqa: BLE001 - one bad trial does not end a search
+        except Exception as error:  # one bad trial does not end a search
             write_text(unit.directory / "error.txt", traceback.format_exc())
             unit.finish(FAILED, {}, message=" ".join(f"{type(error).__name__}: {error}".split())[:500])
         shutil.rmtree(unit.directory / "state", ignore_errors=True)
@@ -123,7 +123,8 @@ class _Trial:
         if lost or (last in self.values and folder_exists(self.unit.directory / "set")):
             # All was done and noted; a kill came just before the unit's end was.
             step = lost[0] if lost else last
-            return self._finish(STOPPED if lost else COMPLETED, step, self.seconds[step])
+            self._finish(STOPPED if lost else COMPLETED, step, self.seconds[step])
+            return
         outcome = self.engine.distill(
             self.config,
             self.data,

@@ -15,6 +15,7 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from raydistill.artifacts import COMPLETED, DIVERGED, FAILED, STOPPED, read_json
@@ -104,8 +105,9 @@ def _sampler(search: Search, seed: int) -> optuna.samplers.BaseSampler:
     )
 
 
-def _directions(budget: Budget) -> list[str]:
-    return ["maximize"] if budget.objectives == "accuracy" else ["maximize", "minimize"]
+def _directions(budget: Budget) -> list[StudyDirection]:
+    both = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
+    return both[:1] if budget.objectives == "accuracy" else both
 
 
 def _population(budget: Budget) -> int:
@@ -126,10 +128,10 @@ def _as_optuna(search: Search, record: TrialRecord, pending: bool) -> FrozenTria
     if record.status == FAILED:
         return None
     if record.status == COMPLETED:
-        values = [record.val_accuracy, record.seconds] if both else [record.val_accuracy]
+        told["values"] = [record.val_accuracy, record.seconds] if both else [record.val_accuracy]
         # Optuna's genetic samplers keep the generation in this attribute, which a stored study would carry.
         told["system_attrs"] = {"NSGAIISampler:generation": record.number // _population(search.budget)}
-        return create_trial(state=TrialState.COMPLETE, values=values, **told)
+        return create_trial(state=TrialState.COMPLETE, **told)
     if record.status not in (STOPPED, DIVERGED):
         raise ValueError(f"trial {record.number} is {record.status}; a suggestion needs it settled")
     # Ranking pruned trials by intermediate values is defined for a single objective only.
@@ -140,8 +142,9 @@ def _as_optuna(search: Search, record: TrialRecord, pending: bool) -> FrozenTria
 def _distribution(distribution: Distribution) -> BaseDistribution:
     if isinstance(distribution, Choice):
         return CategoricalDistribution(distribution.values)
-    kind = FloatDistribution if distribution.kind == "float" else IntDistribution
-    return kind(distribution.low, distribution.high, log=distribution.log)
+    if distribution.kind == "int":
+        return IntDistribution(distribution.low, distribution.high, log=distribution.log)
+    return FloatDistribution(distribution.low, distribution.high, log=distribution.log)
 
 
 def _draw(trial: optuna.Trial, path: str, distribution: Distribution) -> Scalar:

@@ -57,6 +57,7 @@ def run_search(
     if not remaining:
         return
     workers = min(budget.parallel, len(remaining), runtime.capacity(budget.cpus, budget.gpus))
+    runtime.release()
     at_once = max(1, workers // 2)  # a process imports for seconds; fewer at a time, and the first trial begins sooner
     _require_shared(run)
     os.environ.update(SETTINGS, TUNE_MAX_PENDING_TRIALS_PG=str(at_once))
@@ -75,7 +76,7 @@ def run_search(
             name="tune",
             storage_path=str(run.absolute()),
             failure_config=tune.FailureConfig(max_failures=budget.max_failures),
-            callbacks=[TBXLoggerCallback()],
+            callbacks=[TBXLoggerCallback()],  # type: ignore[no-untyped-call]
             verbose=0,
         ),
     )
@@ -88,7 +89,7 @@ NUMBERS = "numbers/"
 "What a trial reports, as Tune flattens it."
 
 
-class FromLedger(Searcher):  # type: ignore[misc]
+class FromLedger(Searcher):
     """Tells Tune which trial is next: the first in the ledger that is ready."""
 
     def __init__(self, ledger: Ledger, listener: Listener) -> None:
@@ -121,7 +122,7 @@ class FromLedger(Searcher):  # type: ignore[misc]
         """Read how it ended; Tune says ``error`` when its process died more often than is allowed."""
         try:
             self._settle(self.numbers.pop(trial_id), error)
-        except Exception as failure:  # noqa: BLE001 - Tune would take it for the trial's own
+        except Exception as failure:  # Tune would take it for the trial's own
             self.failure = failure
 
     def _settle(self, number: int, error: bool) -> None:
@@ -145,7 +146,7 @@ def _trial(config: Mapping[str, Any], search: Search, data: TrainData, run: Path
     def progress(step: int, numbers: Mapping[str, float]) -> None:
         tune.report({"timesteps_total": step, "numbers": dict(numbers)})  # TensorBoard's axis has that name
 
-    assignment = Assignment(config["number"], config["params"], {step: values for step, values in config["rivals"]})
+    assignment = Assignment(config["number"], config["params"], dict(config["rivals"]))
     with threads(search.budget.cpus):
         run_trial(search, assignment, data, run, device(), progress, engine)
 
@@ -155,7 +156,7 @@ def _name(trial: Any) -> str:
 
 
 def _require_shared(run: Path) -> None:
-    nodes = [node for node in ray.nodes() if node["Alive"]]
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     if len(nodes) < 2:
         return
     marker = run.absolute() / ".shared"

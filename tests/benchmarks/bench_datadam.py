@@ -7,23 +7,20 @@ compute the same loss from the same draws (checked first).
 """
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pairs import compare, serve
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parent))
-from pairs import compare, serve  # noqa: E402
-
-from raydistill.data import augment  # noqa: E402
-from raydistill.data.images import DeviceImages, ImageSet, Normaliser  # noqa: E402
-from raydistill.distill.datadam import DataDAM, DataDAMConfig, Statistics, matching_loss  # noqa: E402
-from raydistill.models import build  # noqa: E402
-from raydistill.models.convnet import Features  # noqa: E402
-from raydistill.runtime.base import ALLOCATOR  # noqa: E402
-from raydistill.seeding import derive, torch_generator  # noqa: E402
+from raydistill.data import augment
+from raydistill.data.images import DeviceImages, ImageSet, Normaliser
+from raydistill.distill.datadam import DataDAM, DataDAMConfig, Statistics, matching_loss
+from raydistill.models import build
+from raydistill.models.convnet import Features
+from raydistill.runtime.base import ALLOCATOR
+from raydistill.seeding import derive, torch_generator
 
 CLASSES, IPC, BATCH = 10, 10, 64
 

@@ -7,23 +7,20 @@ Ours runs as the evaluate stage does: one thread a student, as many students at 
 
 import os
 import sys
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from bench_datadam import plain_augment, plain_features
+from pairs import Worker, compare, serve
 from torch.utils.data import DataLoader, TensorDataset
 
-sys.path.insert(0, str(Path(__file__).parent))
-from bench_datadam import plain_augment, plain_features  # noqa: E402
-from pairs import Worker, compare, serve  # noqa: E402
-
-from raydistill.data import augment  # noqa: E402
-from raydistill.evaluate.protocol import protocol  # noqa: E402
-from raydistill.evaluate.students import train_student  # noqa: E402
-from raydistill.models import build  # noqa: E402
-from raydistill.models.fit import EncodedImages  # noqa: E402
-from raydistill.runtime.base import ALLOCATOR  # noqa: E402
-from raydistill.seeding import torch_generator  # noqa: E402
+from raydistill.data import augment
+from raydistill.evaluate.protocol import protocol
+from raydistill.evaluate.students import train_student
+from raydistill.models import build
+from raydistill.models.fit import EncodedImages
+from raydistill.runtime.base import ALLOCATOR
+from raydistill.seeding import torch_generator
 
 STUDENTS = 5
 SHAPE, CLASSES = (1, 28, 28), 10

@@ -15,7 +15,7 @@ from raydistill.runtime.on_ray import OnRay, connect
 from tests.runtime import work
 from tests.runtime.cluster import MARK
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.ray]
 
 
 def test_results_equal_those_of_one_process(on_ray: OnRay) -> None:

@@ -20,13 +20,13 @@ from raydistill.data.images import ImageSet, Normaliser
 from raydistill.data.load import TrainData
 from raydistill.distill.datadam import DataDAM
 from raydistill.distill.loop import Outcome
-from raydistill.search.definition import Budget, Choice, Float, Int, Search, When
+from raydistill.search.definition import Budget, Choice, Distribution, Float, Int, Search, When
 from raydistill.search.objective import Engine
 
 PAUSE = "FAKE_PAUSE"
 "Environment: seconds a step."
 
-SPACE = {
+SPACE: dict[str, Distribution] = {
     "distill.lr_img": Float(low=0.01, high=10.0, log=True),
     "distill.momentum": Float(low=0.0, high=0.9),
     "distill.init": Choice(values=("real", "noise")),
@@ -50,8 +50,8 @@ def make_data() -> TrainData:
 def height(config: Any) -> float:
     """The accuracy that these settings reach in the end."""
     lr = math.exp(-((math.log10(config.lr_img) - 0.3) ** 2))
-    extra = 0.002 * config.ipc if config.init == "noise" else 0.03
-    return 0.4 + 0.4 * lr - 0.2 * (config.momentum - 0.5) ** 2 + extra
+    extra: float = 0.002 * config.ipc if config.init == "noise" else 0.03
+    return float(0.4 + 0.4 * lr - 0.2 * (config.momentum - 0.5) ** 2 + extra)
 
 
 def distill(

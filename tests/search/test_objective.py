@@ -20,6 +20,7 @@ from raydistill.artifacts import (
     STOPPED,
     Unit,
 )
+from raydistill.config import Scalar
 from raydistill.data.distilled import DistilledSet
 from raydistill.data.load import TrainData
 from raydistill.distill.datadam import DataDAM
@@ -32,7 +33,7 @@ from raydistill.search.trials import read_trial, trial_unit
 from tests.search import fakes
 from tests.search.fakes import FAKE, make_data, make_search
 
-PARAMS = {"distill.lr_img": 2.0, "distill.momentum": 0.5, "distill.init": "real"}
+PARAMS: dict[str, Scalar] = {"distill.lr_img": 2.0, "distill.momentum": 0.5, "distill.init": "real"}
 
 
 def run(folder: Path, number: int = 0, rivals: Rivals | None = None, engine: Engine = FAKE, **budget: Any) -> Unit:

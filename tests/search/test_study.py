@@ -142,7 +142,7 @@ def test_a_log_scale_draws_evenly_per_decade() -> None:
 def test_settings_are_not_tried_twice_while_others_are_left() -> None:
     search = with_space(make_search(startup=2), {"distill.ipc": Int(low=1, high=6)})
     drawn = [r.params["distill.ipc"] for r in sequence(search, 8)]
-    assert sorted(drawn[:6]) == [1, 2, 3, 4, 5, 6]
+    assert set(drawn[:6]) == {1, 2, 3, 4, 5, 6}
     assert set(drawn[6:]) <= set(range(1, 7))
 
 
@@ -150,7 +150,7 @@ def test_modelled_suggestions_gather_where_results_are_good() -> None:
     def mean_distance(sampler: str) -> float:
         search = make_search(sampler=sampler, startup=6)
         tail = sequence(search, 30)[15:]
-        return sum(abs(math.log10(float(r.params[LR])) - 0.3) for r in tail) / len(tail)  # type: ignore[arg-type]
+        return sum(abs(math.log10(float(r.params[LR])) - 0.3) for r in tail) / len(tail)  # type: ignore[arg-type,misc]
 
     assert mean_distance("tpe") < 0.6 * mean_distance("random")
 
@@ -181,7 +181,7 @@ def test_stopped_trials_with_high_early_values_do_not_mislead() -> None:
 def test_diverged_trials_repel_and_failed_ones_say_nothing() -> None:
     search = make_search(startup=2, parallel=1)
     records = sequence(search, 12)
-    extra = {LR: 5.0, "distill.momentum": 0.5, "distill.init": "real"}
+    extra: dict[str, Scalar] = {LR: 5.0, "distill.momentum": 0.5, "distill.init": "real"}
     failed = [*records, ended(search, 12, dict(extra), FAILED)]
     diverged = [*records, ended(search, 12, dict(extra), DIVERGED, values={}, val_accuracy=None)]
     elsewhere = [*records, ended(search, 12, {**extra, LR: 0.02}, FAILED)]

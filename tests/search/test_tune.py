@@ -23,7 +23,7 @@ from tests.search import fakes
 from tests.search.fakes import FAKE, make_data, make_search
 from tests.search.test_local import Heard, assert_nothing_finished_was_repeated, essence
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.ray]
 
 
 def test_ray_and_one_process_give_the_same_trials_in_silence(

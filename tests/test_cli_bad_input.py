@@ -1,0 +1,463 @@
+"""Wrong input: exit code 2, one line on stderr that names what is wrong and the way out, and nothing left behind."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from raydistill.data.sources import MNIST
+from tests.tiny import TEXT, Said, call, listing, shell, write_search
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network, no data but those of the test, and a folder of its own."""
+
+    def no_network(*args: object) -> None:
+        raise OSError("no network in tests")
+
+    monkeypatch.setattr(MNIST, "download", no_network)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("RAYDISTILL_DATA", raising=False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a search without trials, done up to its set."""
+    folder = tmp_path_factory.mktemp("finished")
+    search = write_search(folder)
+    assert _distill(search, folder / "runs") == 0
+    return folder / "runs" / "other"
+
+
+def _distill(search: Path, out: Path) -> int:
+    command, environment = shell("distill", f"{search}:other", "--address", "in-process", "--quiet", "--out", out)
+    return subprocess.run(command, env=environment, capture_output=True, timeout=300, check=False).returncode
+
+
+@pytest.fixture
+def run_folder(finished: Path, tmp_path: Path) -> Path:
+    """A copy of ``finished`` that a test may damage."""
+    return Path(shutil.copytree(finished, tmp_path / "runs" / "other"))
+
+
+def wrong(said: Said, *parts: str) -> None:
+    """Check the promise."""
+    lines = said.err.splitlines()
+    assert said.code == 2, said
+    assert said.out == ""
+    assert len(lines) == 1, said.err
+    assert lines[0].startswith("raydistill"), said.err
+    for part in parts:
+        assert part in lines[0]
+
+
+def refused(capsys: pytest.CaptureFixture[str], args: list[object], *parts: str) -> None:
+    """Call a stage with ``--out fresh``: it is refused, and ``fresh`` was not made."""
+    command, *rest = args
+    given = [command, *rest, "--quiet", "--out", "fresh"]
+    if "--address" not in args:
+        given += ["--address", "in-process"]
+    wrong(call(capsys, *given), *parts)
+    assert not Path("fresh").exists()
+    assert not Path("mlflow.db").exists()
+    assert not Path("mlruns").exists()
+
+
+# One --set a case: setting, what the message names.
+SETTINGS = {
+    "unknown-key": ("distill.lr_imgs=1", "distill.lr_imgs", "did you mean 'distill.lr_img'?"),
+    "unknown-top-key": ("distil=1", "'distil'", "did you mean"),
+    "through-a-scalar": ("seed.x=1", "'seed.x'", "did you mean 'seed'"),
+    "no-equals": ("distill.iterations", "'distill.iterations'", "KEY=VALUE"),
+    "no-key": ("=3", "'=3'", "KEY=VALUE"),
+    "no-value": ("distill.iterations=", "iterations", "integer"),
+    "wrong-type": ("distill.iterations=many", "iterations='many'", "integer"),
+    "fraction-for-integer": ("distill.iterations=1.5", "iterations=1.5", "integer"),
+    "nan": ("distill.lr_img=NaN", "lr_img=nan", "finite"),
+    "thousands-of-digits": (f"distill.iterations={'9' * 5000}", "iterations", "integer"),
+    "ipc-0": ("distill.ipc=0", "ipc=0", "greater than or equal to 1"),
+    "lr-negative": ("distill.lr_img=-1", "lr_img=-1", "greater than 0"),
+    "momentum-1": ("distill.momentum=1", "momentum=1", "less than 1"),
+    "power-0": ("distill.power=0", "power=0", "greater than or equal to 1"),
+    "factor-9": ("distill.factor=9", "factor=9", "less than or equal to 4"),
+    "val-fraction-0": ("data.val_fraction=0", "val_fraction=0", "greater than 0"),
+    "val-fraction-1": ("data.val_fraction=1", "val_fraction=1", "less than 1"),
+    "batch-0": ("evaluate.protocol.batch=0", "batch=0", "greater than or equal to 1"),
+    "students-0": ("evaluate.students=0", "students=0", "greater than or equal to 1"),
+    "trials-0": ("budget.trials=0", "trials=0", "greater than or equal to 1"),
+    "cpus-0": ("budget.cpus=0", "cpus=0", "greater than 0"),
+    "unknown-sampler": ("budget.sampler=bohb", "sampler='bohb'", "tpe"),
+    "unknown-method": ("distill.method=DataDAN", "'DataDAN'", "DataDAM"),
+    "ambiguous-network": ("distill.network=ConvNet", "'ConvNet'", "ConvNetBN"),
+    "network-depth-9": ("distill.network=ConvNetD9", "'ConvNetD9'", "ConvNetD"),
+    "network-typo": ("distill.network=AlexNett", "'AlexNett'", "AlexNet"),
+    "network-too-deep": ("distill.network=ConvNetD5", "8x8", "largest depth possible is 3"),
+    "student-too-deep": ('evaluate.networks=["ConvNetD4"]', "8x8", "largest depth possible is 3"),
+    "nas-too-deep": ('nas.networks=["ConvNetD4"]', "8x8", "largest depth possible is 3"),
+    "nas-unknown": ('nas.networks=["ConvNetD11"]', "'ConvNetD11'", "did you mean"),
+    "unknown-source": ("data.source=MNISTT", "'MNISTT'", "MNIST"),
+    "unknown-augment": ("distill.augment=digit", "'digit'", "digits"),
+    "unknown-student-augment": ("evaluate.protocol.augment=naturall", "'naturall'", "natural"),
+    "unknown-init": ("distill.init=reel", "init='reel'", "'real'"),
+    "unknown-baseline": ('evaluate.baselines=["best"]', "baselines", "'random'"),
+    "ipc-beyond-class": ("distill.ipc=200", "distill.ipc=200", "lower it"),
+    "ipc-beyond-class-parts": ("distill={}", "method", "DataDAM"),
+    "bad-name": ("name=../escape", "name='../escape'", "pattern"),
+    "path-without-effect": ("data.path=x", "path has no effect", "folder"),
+    "folder-without-path": ("data.source=folder", "needs path", "train/CLASS"),
+    "pool-no-multiple": ("distill.network_pool=0", "network_pool=0", "greater than or equal to 1"),
+    "stages-descend": ("distill.network_stages=[5, 1]", "network_stages=(5, 1)", "ascending"),
+    "several-stages-no-pool": ("distill.network_stages=[0, 5]", "network_stages", "set network_pool"),
+    "space-outside": ('space={"seed": {"kind": "int", "low": 0, "high": 3}}', "'seed'", "distill.lr_img"),
+    "space-unknown": ('space={"distill.lr": {"kind": "float", "low": 1, "high": 2}}', "'distill.lr'", "did you mean"),
+    "space-reversed": ('space={"distill.lr_img": {"kind": "float", "low": 2, "high": 1}}', "low=2", "high=1"),
+    "space-log-0": (
+        'space={"distill.lr_img": {"kind": "float", "low": 0, "high": 1, "log": true}}',
+        "log scale",
+        "above 0",
+    ),
+    "space-edge": ('space={"distill.momentum": {"kind": "float", "low": 0, "high": 1}}', "momentum=1", "less than 1"),
+    "space-kind": ('space={"distill.momentum": {"kind": "normal"}}', "normal", "'float'"),
+    "space-network": (
+        'space={"distill.network": {"kind": "choice", "values": ["ConvNetD1", "ConvNetD5"]}}',
+        "8x8",
+        "largest depth possible is 3",
+    ),
+    "space-ipc": ('space={"distill.ipc": {"kind": "int", "low": 1, "high": 500}}', "ipc=500", "lower it"),
+    "space-augment": (
+        'space={"distill.augment": {"kind": "choice", "values": ["digits", "nature"]}}',
+        "'nature'",
+        "natural",
+    ),
+    "final-unknown": ('final={"distill.iteration": 9}', "'distill.iteration'", "did you mean"),
+    "final-network": ('final={"distill.network": "ConvNetD5"}', "8x8", "largest depth possible is 3"),
+}
+
+
+@pytest.mark.parametrize("case", SETTINGS)
+def test_settings(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    setting, *parts = SETTINGS[case]
+    refused(capsys, ["run", write_search(tmp_path), "--set", setting], *parts)
+
+
+def test_pool_that_is_no_multiple_of_its_stages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ["--set", "distill.network_pool=5", "--set", "distill.network_stages=[0, 10]"]
+    refused(capsys, ["run", write_search(tmp_path), *settings], "network_pool=5", "use 4")
+
+
+def test_coresets_need_as_many_images_as_the_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ["--set", "distill.init=noise", "--set", "distill.ipc=200"]
+    refused(capsys, ["run", write_search(tmp_path), *settings], "distill.ipc=200", "lower it")
+
+
+def test_gpu_where_there_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    refused(capsys, ["run", write_search(tmp_path), "--set", "budget.gpus=1"], "gpus=1", "set it to 0")
+
+
+# What is in tiny.py: text, what the message names.
+FILES = {
+    "syntax": ("search = (\n", "tiny.py", "SyntaxError"),
+    "raises": ("raise ValueError('no\\ngood')", "tiny.py does not run", "ValueError: no good"),
+    "exits": ("import sys\nsys.exit('bye')", "tiny.py does not run", "SystemExit"),
+    "imports-nothing-known": ("import raydistil", "tiny.py does not run", "raydistil"),
+    "no-search": ("x = 1", "tiny.py defines no `search`", "it has none"),
+    "not-a-search": ("search = {'name': 'x'}", "tiny.py defines no `search`", "it has none"),
+    "another-name": (TEXT.replace("search = Search", "mine = Search").replace("= search.", "= mine."), "tiny.py:mine"),
+    "bad-config": (TEXT.replace("ipc=1", "ipc=0"), "tiny.py", "ipc=0"),
+    "bad-protocol": (TEXT.replace('protocol("fast", epochs=2)', 'protocol("fats")'), "protocol 'fats'", "fast"),
+    "unknown-field": (TEXT.replace("ipc=1", "ipcs=1"), "unknown setting 'ipcs'", "did you mean 'ipc'?"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_search_files(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text, *parts = FILES[case]
+    refused(capsys, ["run", write_search(tmp_path, text)], *parts)
+
+
+# What search.json holds: text, what the message names.
+STORED = {
+    "damaged": ('{"name": ', "search.json is no search", "damaged"),
+    "list": ("[1, 2]", "search.json is no search", "dictionary"),
+    "other-document": ('{"schema": 1, "kind": "distilled set"}', "search.json is no search", "name"),
+    "other-method": ('{"name": "x", "distill": {"method": "MTT"}}', "search.json is no search", "'MTT'"),
+    "binary": ("\x00\x01", "search.json is no search", "damaged"),
+}
+
+
+@pytest.mark.parametrize("case", STORED)
+def test_stored_searches(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text, *parts = STORED[case]
+    (tmp_path / "search.json").write_text(text)
+    refused(capsys, ["run", tmp_path / "search.json"], *parts)
+
+
+def test_paths_of_searches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    search = write_search(tmp_path)
+    refused(capsys, ["run", "nowhere.py"], "'nowhere.py'")
+    refused(capsys, ["run", tmp_path], str(tmp_path))
+    refused(capsys, ["run", "x" * 300 + ".py"], "no search file")
+    refused(capsys, ["run", f"{search}:othr"], "'othr'", "did you mean other?")
+    (tmp_path / "tiny.yaml").write_text("")
+    refused(capsys, ["run", tmp_path / "tiny.yaml"], "tiny.yaml", ".py")
+
+
+def test_hint_lists_the_searches_that_are_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "searches").mkdir()
+    write_search(tmp_path / "searches")
+    refused(capsys, ["run", "tinny.py"], "searches/tiny.py")
+
+
+# Options: arguments after the search file, what the message names.
+OPTIONS = {
+    "unknown": (["--budget", "3"], "--budget", "--help"),
+    "seed": (["--seed", "abc"], "--seed", "abc"),
+    "address-word": (["--address", "somewhere"], "'somewhere'", "HOST:PORT"),
+    "address-url": (["--address", "http://127.0.0.1:8265"], "http://127.0.0.1:8265", "HOST:PORT"),
+    "address-port": (["--address", "127.0.0.1:abc"], "127.0.0.1:abc", "HOST:PORT"),
+    "tracking-folder": (["--tracking-uri", "runs/mlruns"], "runs/mlruns", "sqlite:////"),
+    "tracking-scheme": (["--tracking-uri", "ftp://x:y@host/db"], "ftp://", "http://HOST:PORT"),
+}
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+def test_options(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args, *parts = OPTIONS[case]
+    refused(capsys, ["run", write_search(tmp_path), *args], *parts)
+
+
+def test_credentials_are_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = call(capsys, "run", write_search(tmp_path), "--tracking-uri", "ftp://x:secret@host/db", "--out", "fresh")
+    assert said.code == 2
+    assert "secret" not in said.err
+
+
+@pytest.mark.parametrize(
+    "args, parts",
+    [
+        (["run"], ["SEARCH", "run --help"]),
+        (["runn", "x.py"], ["runn", "--help"]),
+        (["evaluate", "nowhere"], ["nowhere"]),
+        (["evaluate", "nowhere", "--students", "0"], ["--students", "0"]),
+        (["report"], ["RUNS", "report --help"]),
+        (["report", "nowhere"], ["nowhere"]),
+        (["report", "."], ["search.json"]),
+        (["export", "nowhere"], ["nowhere"]),
+        (["export", "nowhere", "--to", "gif"], ["gif", "png"]),
+        (["data", "MNSIT"], ["'MNSIT'", "MNIST"]),
+    ],
+)
+def test_other_commands(args: list[str], parts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong(call(capsys, *args), *parts)
+    assert listing(tmp_path) == {}
+
+
+def test_missing_mnist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    args = ["run", write_search(tmp_path), "--set", "data.source=MNIST", "--data-root", "empty"]
+    refused(capsys, args, "MNIST", "empty", "--data-root", "no network in tests")
+
+
+def test_corrupted_mnist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    raw = tmp_path / "root" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        for kind in ("images-idx3", "labels-idx1"):
+            (raw / f"{part}-{kind}-ubyte").write_bytes(b"\x00\x00\x08\x03 and then rubbish")
+    args = ["run", write_search(tmp_path), "--set", "data.source=MNIST", "--data-root", "root"]
+    refused(capsys, args, "train-images-idx3-ubyte")
+
+
+def test_folder_of_one_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+
+    for part in ("train", "test"):
+        (tmp_path / "pictures" / part / "cat").mkdir(parents=True)
+        for i in range(4):
+            Image.new("L", (8, 8), 60 * i).save(tmp_path / "pictures" / part / "cat" / f"{i}.png")
+    args = ["run", write_search(tmp_path), "--set", "data.source=folder", "--set", f"data.path={tmp_path}/pictures"]
+    refused(capsys, args, "class")
+
+
+def test_folder_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["run", write_search(tmp_path), "--set", "data.source=folder", "--set", "data.path=nowhere"]
+    refused(capsys, args, "nowhere")
+
+
+def test_stages_without_what_they_need(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    search = write_search(tmp_path)
+    refused(capsys, ["distill", search], "completed trial", "raydistill search")
+    refused(capsys, ["nas", search], "distilled set", "raydistill distill")
+    refused(capsys, ["search", f"{search}:other"], "empty space", "raydistill distill")
+
+
+def test_nas_that_is_not_asked_for(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = listing(run_folder)
+    said = call(
+        capsys,
+        "nas",
+        f"{write_search(tmp_path)}:other",
+        "--set",
+        "nas=null",
+        "--out",
+        "runs",
+        "--address",
+        "in-process",
+    )
+    wrong(said, "nas=None", "--set nas={}")
+    assert listing(run_folder) == before
+
+
+def test_run_folder_that_exists(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = listing(run_folder)
+    said = call(capsys, "run", f"{write_search(tmp_path)}:other", "--out", "runs", "--address", "in-process", "--quiet")
+    wrong(said, "runs/other", "--resume", "--out")
+    assert listing(run_folder) == before
+
+
+def test_resume_with_other_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["search", write_search(tmp_path), "--quiet", "--address", "in-process", "--out", "runs"]
+    assert call(capsys, *given).code == 0
+    before = listing(tmp_path / "runs")
+    wrong(call(capsys, *given, "--resume", "--set", "distill.iterations=5"), "trial 0", "--out")
+    wrong(call(capsys, *given, "--resume", "--seed", "9"), "trial 0", "--out")
+    assert listing(tmp_path / "runs") == before
+
+
+def test_file_in_the_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("mine")
+    given = ["run", write_search(tmp_path), "--quiet", "--address", "in-process", "--out", "file"]
+    wrong(call(capsys, *given), "file", "--out")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "locked"
+    out.mkdir()
+    if os.geteuid() == 0:
+        out = Path("/proc/raydistill")  # where not even root can make a folder
+    else:
+        out.chmod(0o500)
+    wrong(call(capsys, "run", write_search(tmp_path), "--address", "in-process", "--out", out), str(out), "--out")
+
+
+# A run's set, made wrong: what is done to it, what the message names.
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "tensors-missing": (lambda s: (s / "tensors.safetensors").unlink(), "tensors.safetensors"),
+    "tensors-damaged": (lambda s: (s / "tensors.safetensors").write_bytes(b"rubbish"), "checksum"),
+    "manifest-missing": (lambda s: (s / "manifest.json").unlink(), "manifest.json"),
+    "manifest-damaged": (lambda s: (s / "manifest.json").write_text("{"), "damaged"),
+    "foreign": (lambda s: (s / "manifest.json").write_text('{"kind": "model"}'), "not a distilled set"),
+    "newer": (lambda s: (s / "manifest.json").write_text('{"kind": "distilled set", "schema": 99}'), "schema 99"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_damaged_sets(case: str, run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    damage, part = DAMAGE[case]
+    damage(run_folder / "units" / "distill" / "final" / "set")
+    before = listing(run_folder)
+    wrong(call(capsys, "evaluate", run_folder, "--quiet"), part)
+    wrong(call(capsys, "export", run_folder, "--out", "picture.png"), part)
+    assert not Path("picture.png").exists()
+    assert listing(run_folder) == before
+
+
+@pytest.mark.parametrize(
+    "options, parts",
+    [
+        (["--network", "AlexNett"], ["'AlexNett'", "AlexNet"]),
+        (["--network", "ConvNet"], ["'ConvNet'", "ConvNetBN"]),
+        (["--network", "ConvNetD5"], ["8x8", "largest depth possible is 3"]),
+        (["--protocol", "felt"], ["'felt'", "field"]),
+        (["--data", "MNISTT"], ["'MNISTT'", "MNIST"]),
+        (["--data", "MNIST"], ["MNIST", "no network in tests"]),
+        (["--students", "few"], ["--students", "few"]),
+    ],
+)
+def test_evaluate(options: list[str], parts: list[str], run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong(call(capsys, "evaluate", run_folder, "--quiet", *options), *parts)
+
+
+def test_evaluate_on_images_of_another_shape(
+    run_folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import numpy as np
+
+    from raydistill.data.images import ImageSet
+
+    images = ImageSet(np.zeros((10, 1, 28, 28), np.uint8), np.arange(10), tuple("0123456789"))
+    monkeypatch.setattr(MNIST, "look", lambda *args: Path("."))
+    monkeypatch.setattr(MNIST, "read", lambda *args: images)
+    wrong(call(capsys, "evaluate", run_folder, "--quiet", "--data", "MNIST"), "1x28x28", "1x8x8", "--data")
+
+
+def test_evaluate_a_set_whose_data_are_not_noted(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from raydistill.data.distilled import DistilledSet
+
+    whole = DistilledSet.load(run_folder / "units" / "distill" / "final" / "set")
+    DistilledSet(whole.pixels, whole.labels, whole.encoding, whole.classes).save("bare")
+    wrong(call(capsys, "evaluate", "bare", "--quiet"), "bare", "--data")
+
+
+def test_report_on_a_damaged_run(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run_folder / "search.json").write_text("{")
+    wrong(call(capsys, "report", run_folder, "--out", "page"), "search.json")
+    assert not Path("page").exists()
+
+
+def test_report_names_a_run_twice(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong(call(capsys, "report", run_folder, run_folder, "--out", "page"), "twice")
+    assert not Path("page").exists()
+
+
+def test_export_onto_a_file_in_the_way(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("taken").write_text("mine")
+    wrong(call(capsys, "export", run_folder, "--to", "imagefolder", "--out", "taken"), "taken")
+    assert Path("taken").read_text() == "mine"
+
+
+def test_damaged_results_of_a_run_to_resume(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run_folder / "results.json").write_text("{")
+    given = ["run", f"{write_search(tmp_path)}:other", "--resume", "--out", "runs", "--address", "in-process"]
+    wrong(call(capsys, *given), "results.json", "damaged")
+
+
+@pytest.mark.ray
+def test_cluster_that_does_not_answer(tmp_path: Path) -> None:
+    """In a process of its own: Ray keeps a thread of a failed start."""
+    args = ["run", write_search(tmp_path), "--address", "127.0.0.1:9", "--out", tmp_path / "fresh"]
+    _wrong_in_a_process(args, "127.0.0.1:9", "ray start --head")
+    assert not (tmp_path / "fresh").exists()
+
+
+def test_processes(tmp_path: Path) -> None:
+    search = write_search(tmp_path)
+    given = ["--address", "in-process", "--out", tmp_path / "fresh"]
+    _wrong_in_a_process(["run", search, "--set", "distill.ipc=0", *given], "ipc=0")
+    _wrong_in_a_process(["run", tmp_path / "no.py", *given], "no.py")
+    _wrong_in_a_process(["runn"], "runn")
+    assert not (tmp_path / "fresh").exists()
+
+
+def _wrong_in_a_process(args: list[object], *parts: str) -> None:
+    command, environment = shell(*args)
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    wrong(Said(ended.returncode, ended.stdout, ended.stderr), *parts)
+
+
+def test_stored_search_of_a_run_is_accepted(run_folder: Path) -> None:
+    """What is refused above is not refused for its form alone."""
+    assert json.loads((run_folder / "search.json").read_text())["name"] == "other"
