@@ -26,6 +26,8 @@ TUNED: dict[str, Any] = {
     "iterations": 6000,
     "batch_real": 64,
     "network_pool": 48,
+    "network_stages": (0, 10, 40),
+    "training": Recipe(batch=64, momentum=0.9, weight_decay=0, precision="bfloat16"),
     "pool_draws": 8,
     "precision": "bfloat16",
 }
@@ -61,7 +63,7 @@ seed_report_noise = mnist("_seed_report_noise", {**PRESETS["seed_report"], "init
 # Only lr_img is searched of the product lr_img·loss_scale, which is all that plain SGD knows of the two.
 tune = mnist(
     "_tune",
-    {**TUNED, "iterations": 1200, "training": Recipe(batch=64, momentum=0.9, weight_decay=0, precision="bfloat16")},
+    {**TUNED, "iterations": 1200},
     space={
         "distill.lr_img": Float(low=0.3, high=10, log=True),
         "distill.task_balance": Float(low=0.001, high=0.3, log=True),
