@@ -9,6 +9,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,6 +73,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JS
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress display.")]
 
 STAGES = ("search", "distill", "evaluate", "nas")
+
+SAME_SIGNAL_SECONDS = 1.0
+"A signal that comes again this soon is the same one."
 
 
 class Interrupted(BaseException):
@@ -376,12 +380,17 @@ def _closing(progress: Any) -> Iterator[Any]:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into ``Interrupted``, once: a second one ends the process the hard way."""
+    """Turn Ctrl-C and SIGTERM into ``Interrupted``, once: one that comes later ends the process the hard way."""
+    first: list[float] = []
 
-    def stop(number: int, frame: object) -> NoReturn:
-        for caught in before:
-            signal.signal(caught, signal.SIG_DFL)
-        raise Interrupted("interrupted")
+    def stop(number: int, frame: object) -> None:
+        first.append(time.monotonic())
+        if len(first) == 1:
+            raise Interrupted("interrupted")
+        # Wrappers (timeout, uv run) pass a signal on that the terminal has sent to the whole group already.
+        if first[-1] - first[0] > SAME_SIGNAL_SECONDS:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
     before: dict[signal.Signals, Any] = {}
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -395,7 +404,7 @@ def _interruptible() -> Iterator[None]:
 
 def main() -> NoReturn:
     """The console script."""
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    sys.exit(guarded(lambda: app(prog_name="raydistill", standalone_mode=False)))
 
 
 def guarded(command: Callable[[], object]) -> int:
@@ -416,8 +425,8 @@ def guarded(command: Callable[[], object]) -> int:
         return _say(f"raydistill: {error}", 1)
     except (Interrupted, KeyboardInterrupt, typer.Abort) as error:
         return _say(f"raydistill: {str(error) or 'interrupted; go on with --resume'}", 130)
-    except BrokenPipeError:
-        # Whoever read our output has gone; keep Python from complaining when it flushes.
+    except (BrokenPipeError, SystemExit):
+        # Whoever read our output has gone, which Typer answers with SystemExit; keep Python from complaining at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 

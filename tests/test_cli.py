@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from raydistill import artifacts
+from raydistill.cli import Interrupted, _interruptible
 from tests.tiny import TEXT, call, listing, shell, write_search
 
 COMMANDS = ("run", "search", "distill", "evaluate", "nas", "report", "export", "data", "doctor")
@@ -85,7 +86,16 @@ def check_contract(document: dict[str, Any], folder: Path, trials: int) -> None:
     assert stages["distill"]["outcome"] == "completed"
     assert (folder / stages["distill"]["directory"] / "manifest.json").is_file()
     for row in stages["evaluate"]:
-        assert {"set", "network", "protocol", "students", "accuracy", "balanced_accuracy", "auc", "seconds"} <= row.keys()
+        assert {
+            "set",
+            "network",
+            "protocol",
+            "students",
+            "accuracy",
+            "balanced_accuracy",
+            "auc",
+            "seconds",
+        } <= row.keys()
         accuracy = row["accuracy"]
         assert {"mean", "std", "ci95", "runs"} <= accuracy.keys()
         assert len(accuracy["runs"]) == row["students"]
@@ -93,7 +103,9 @@ def check_contract(document: dict[str, Any], folder: Path, trials: int) -> None:
         assert all(0 <= value <= 1 for value in accuracy["runs"])
     nas = stages["nas"]
     assert {"names", "distinct", "ranking", "best", "seconds"} <= nas.keys()
-    assert [entry["accuracy"] for entry in nas["ranking"]] == sorted((e["accuracy"] for e in nas["ranking"]), reverse=True)
+    assert [entry["accuracy"] for entry in nas["ranking"]] == sorted(
+        (e["accuracy"] for e in nas["ranking"]), reverse=True
+    )
     assert nas["best"] == nas["ranking"][0]["name"]
     assert {"tracking_uri", "experiment", "run_id"} <= document["mlflow"].keys()
     assert document["mlflow"]["run_id"]
@@ -135,9 +147,7 @@ def test_stages_one_by_one(first: tuple[Path, Any], tmp_path: Path, capsys: pyte
     assert (run / final).read_bytes() == (whole / final).read_bytes()
 
 
-def test_person_reads_the_table_the_report_and_where_mlflow_is(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_person_reads_the_table_the_report_and_where_mlflow_is(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = call(capsys, *run_args(write_search(Path()), Path("runs")), "--resume")
     assert said.code == 0
     assert "runs/tiny/report/index.html" in said.out.replace("\n", "")
@@ -180,12 +190,12 @@ def test_export(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_report(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.rmtree(run / "report")
-    said = call(capsys, "report", run)
+    said = call(capsys, "report", "runs/tiny")
     assert said.code == 0
     assert said.out.strip() == "runs/tiny/report/index.html"
     assert (run / "report" / "index.html").is_file()
     shutil.copytree(run, "runs/again")
-    said = call(capsys, "report", run, "runs/again")
+    said = call(capsys, "report", "runs/tiny", "runs/again")
     assert said.out.strip() == "report/index.html"
     assert Path("report/index.html").is_file()
 
@@ -207,12 +217,8 @@ def test_doctor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert listing(tmp_path) == {}
 
 
-def test_doctor_ends_with_1_where_something_does_not_work(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    said = call(
-        capsys, "doctor", "--address", "in-process", "--out", tmp_path, "--tracking-uri", "http://127.0.0.1:9"
-    )
+def test_doctor_ends_with_1_where_something_does_not_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = call(capsys, "doctor", "--address", "in-process", "--out", tmp_path, "--tracking-uri", "http://127.0.0.1:9")
     assert said.code == 1
     assert "FAIL  MLflow" in said.out
     assert "does not answer" in said.out
@@ -255,6 +261,15 @@ def test_interrupted_and_resumed(number: signal.Signals, first: tuple[Path, Any]
     assert second.returncode == 0, second.stderr
     assert json.loads(second.stdout)["stages"]["search"]["completed"] >= len(done)
     assert (run / "report" / "index.html").is_file()
+
+
+def test_signal_that_arrives_twice_is_one_signal() -> None:
+    with pytest.raises(Interrupted), _interruptible():
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def wait_for(process: subprocess.Popen[str], there: Any, seconds: float = 120.0) -> bool:

@@ -221,7 +221,7 @@ def test_hint_lists_the_searches_that_are_there(tmp_path: Path, capsys: pytest.C
 # Options: arguments after the search file, what the message names.
 OPTIONS = {
     "unknown": (["--budget", "3"], "--budget", "--help"),
-    "seed": (["--seed", "abc"], "--seed", "abc"),
+    "seed": (["--seed", "abc"], "--seed", "integer"),
     "address-word": (["--address", "somewhere"], "'somewhere'", "HOST:PORT"),
     "address-url": (["--address", "http://127.0.0.1:8265"], "http://127.0.0.1:8265", "HOST:PORT"),
     "address-port": (["--address", "127.0.0.1:abc"], "127.0.0.1:abc", "HOST:PORT"),
@@ -248,8 +248,8 @@ def test_credentials_are_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture
         (["run"], ["SEARCH", "run --help"]),
         (["runn", "x.py"], ["runn", "--help"]),
         (["evaluate", "nowhere"], ["nowhere"]),
-        (["evaluate", "nowhere", "--students", "0"], ["--students", "0"]),
-        (["report"], ["RUNS", "report --help"]),
+        (["evaluate", "nowhere", "--students", "0"], ["--students", "1"]),
+        (["report"], ["report --help"]),
         (["report", "nowhere"], ["nowhere"]),
         (["report", "."], ["search.json"]),
         (["export", "nowhere"], ["nowhere"]),
@@ -382,7 +382,7 @@ def test_damaged_sets(case: str, run_folder: Path, capsys: pytest.CaptureFixture
         (["--protocol", "felt"], ["'felt'", "field"]),
         (["--data", "MNISTT"], ["'MNISTT'", "MNIST"]),
         (["--data", "MNIST"], ["MNIST", "no network in tests"]),
-        (["--students", "few"], ["--students", "few"]),
+        (["--students", "few"], ["--students", "integer"]),
     ],
 )
 def test_evaluate(options: list[str], parts: list[str], run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -218,9 +218,10 @@ def test_killed_between_students(
             raise Died
         log(self, step, numbers)
 
-    with monkeypatch.context() as patched, pytest.raises(Died):
+    with monkeypatch.context() as patched:
         patched.setattr(Unit, "log", dying)
-        opened(search, run, resume=True).run_evaluate()
+        with pytest.raises(Died):
+            opened(search, run, resume=True).run_evaluate()
     opened(search, run, resume=True).run_evaluate()
     assert accuracies(run) == accuracies(whole[0])
 
@@ -253,9 +254,10 @@ def test_killed_within_nas(
             raise Died
         finish(self, *args, **details)
 
-    with monkeypatch.context() as patched, pytest.raises(Died):
+    with monkeypatch.context() as patched:
         patched.setattr(Unit, "finish", dying)
-        opened(search, run, resume=True).run_nas()
+        with pytest.raises(Died):
+            opened(search, run, resume=True).run_nas()
     assert Counter(statuses(run, "nas").values()) == {"completed": 1, "running": 1}
     opened(search, run, resume=True).run_nas()
     found, expected = ([(u.name, u.read()["runs"]) for u in artifacts.units(r, "nas")] for r in (run, whole[0]))
@@ -278,9 +280,10 @@ def test_killed_within_the_final_distillation(search: Search, tmp_path: Path, mo
 
     distill = stages.distill
     run = tmp_path / "b" / "tiny"
-    with monkeypatch.context() as patched, pytest.raises(Died):
+    with monkeypatch.context() as patched:
         patched.setattr(stages, "distill", dying)
-        opened(plain, run).run_distill()
+        with pytest.raises(Died):
+            opened(plain, run).run_distill()
     assert statuses(run, "distill") == {"final": "running"}
     assert "distill" not in results.update(run)["stages"]
     opened(plain, run, resume=True).run_distill()

@@ -54,7 +54,7 @@ def write_search(folder: Path, text: str = TEXT) -> Path:
 def call(capsys: pytest.CaptureFixture[str], *args: object) -> Said:
     """Run ``raydistill ARGS`` in this process as the console script does."""
     capsys.readouterr()
-    code = guarded(lambda: app([str(arg) for arg in args], standalone_mode=False))
+    code = guarded(lambda: app([str(arg) for arg in args], prog_name="raydistill", standalone_mode=False))
     captured = capsys.readouterr()
     return Said(code, captured.out, captured.err)
 

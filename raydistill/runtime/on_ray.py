@@ -5,15 +5,19 @@ with this process and prints nothing. It starts in a thread, so that PyTorch and
 """
 
 import atexit
+import fcntl
 import logging
 import os
 import secrets
 import shutil
+import signal
 import socket
+import sys
 import tempfile
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +37,10 @@ SOCKET_ROOM = 25
 "A longer temporary directory would make the paths of Ray's sockets longer than the system allows (107 characters)."
 
 
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"The name notwithstanding, on Linux too this makes Ray bind 127.0.0.1; its default is every interface."
+
+
 class OnRay:
     """A Ray cluster: this machine's own, or one that runs already; made by ``connect``."""
 
@@ -40,28 +48,27 @@ class OnRay:
         self, address: str, environment: Mapping[str, str], imports: Sequence[str], dashboard: bool, cpus: int | None
     ) -> None:
         self.address = address
-        self._session: Path | None = None
         self._failure: BaseException | None = None
         self._closed = False
+        self._session: Path | None = None
         self._idle: list[Any] = []
         self._kind = (0.0, 0.0)
         self._up, self._end = threading.Event(), threading.Event()
+        self._undo = ExitStack()
+        self._owned = "ray" not in sys.modules or not sys.modules["ray"].is_initialized()
+        if not self._owned:
+            self._up.set()
+            return
+        # Ray gives its processes 30 s to start, too few on a machine that is busy and has not cached its files.
+        attempts = 2 if address == "local" else 1
         if address == "local":
-            self._session = Path(tempfile.mkdtemp(prefix="rd-", dir=_short_directory()))
-            settings = _private_settings(self._session, environment, imports, dashboard, cpus)
+            settings = self._private(environment, imports, dashboard, cpus)
         else:
             settings = {"runtime_env": {"env_vars": dict(environment)} if environment else None}
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        import ray
+        import ray  # noqa: F401 - before the thread, lest two threads import at once
 
-        self._owned = not ray.is_initialized()
-        if self._owned:
-            # Ray gives its processes 30 s to start, too few on a machine that is busy and has not cached its files.
-            attempts = 2 if address == "local" else 1
-            threading.Thread(target=self._start, args=(settings, attempts), name="ray-start", daemon=True).start()
-            atexit.register(self.close)
-        else:
-            self._up.set()
+        threading.Thread(target=self._start, args=(settings, attempts), name="ray-start", daemon=True).start()
+        atexit.register(self.close)
 
     def ready(self) -> None:
         """Wait until the cluster is up.
@@ -72,6 +79,9 @@ class OnRay:
         self._up.wait()
         if self._failure is not None:
             raise EnvironmentIssue(_why_not(self.address, self._failure)) from self._failure
+        handler = signal.getsignal(signal.SIGTERM)
+        if threading.current_thread() is threading.main_thread() and handler is not None:
+            signal.signal(signal.SIGTERM, handler)  # Ray has put one before it that prints a stack
 
     def capacity(self, cpus: float, gpus: float) -> int:
         """How many calls of these resources can run at once.
@@ -168,18 +178,52 @@ class OnRay:
         return ray.remote(_Worker).options(num_cpus=cpus, num_gpus=gpus).remote(cpus)
 
     def close(self) -> None:
-        """Disconnect; a private cluster ends."""
+        """Disconnect; a private cluster ends, and one that is still starting will when it has."""
         if self._closed or not self._owned:
             return
         self._closed = True
         atexit.unregister(self.close)
         import ray
 
-        self._up.wait()
-        ray.shutdown()
+        if self._up.is_set():
+            ray.shutdown()
+            if self._session is not None:
+                shutil.rmtree(self._session, ignore_errors=True)
         self._end.set()
-        if self._session is not None:
-            shutil.rmtree(self._session, ignore_errors=True)
+        self._undo.close()
+
+    def _private(
+        self, environment: Mapping[str, str], imports: Sequence[str], dashboard: bool, cpus: int | None
+    ) -> dict[str, Any]:
+        """What ``ray.init`` is told; the rest goes into the environment, which Ray's processes inherit.
+
+        Workers whose variables come from there, not from a runtime environment, are the ones that Ray starts in advance.
+        """
+        session = self._session = _session_folder(self._undo)
+        changes: dict[str, str | None] = {"RAY_USAGE_STATS_ENABLED": "0", **LOOPBACK, **environment}
+        if "RAY_AUTH_MODE" not in os.environ:  # then Ray asks for a token, and would keep one in the home folder
+            changes |= {"RAY_AUTH_MODE": None, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        if sys.dont_write_bytecode and sys.pycache_prefix is None:
+            # Else each of a dozen processes compiles Ray and PyTorch anew, more than half of what importing them takes.
+            prefix = str(session / "bytecode")
+            changes |= {"PYTHONDONTWRITEBYTECODE": None, "PYTHONPYCACHEPREFIX": prefix}
+            _set(self._undo, sys, "dont_write_bytecode", False)
+            _set(self._undo, sys, "pycache_prefix", prefix)
+        self._undo.callback(_change_environment, {name: os.environ.get(name) for name in changes})
+        _change_environment(changes)
+        from ray._private import ray_constants
+
+        # For who imported Ray before.
+        _set(self._undo, ray_constants, "ENABLE_RAY_CLUSTER", False)
+        return {
+            "address": "local",
+            "num_cpus": cpus,
+            "include_dashboard": dashboard,
+            "_temp_dir": str(session),
+            "_system_config": {
+                "preload_python_modules": list(imports) if (cpus or os.cpu_count() or 1) <= IMPORTING_WORKERS else []
+            },
+        }
 
     def _start(self, settings: dict[str, Any], attempts: int) -> None:
         import ray
@@ -188,6 +232,8 @@ class OnRay:
             if self.address != "local":
                 settings["address"] = _reach(self.address)
             ray.init(logging_level=logging.ERROR, log_to_driver=False, **settings)
+            if self._closed:
+                ray.shutdown()
         except BaseException as error:  # handed to whoever waits
             if attempts > 1:
                 again = (settings, attempts - 1)
@@ -247,40 +293,42 @@ class _Worker:
             return function(**shared, **item, device=device())
 
 
-def _private_settings(
-    session: Path, environment: Mapping[str, str], imports: Sequence[str], dashboard: bool, cpus: int | None
-) -> dict[str, Any]:
-    """What ``ray.init`` is told; the rest goes into the environment, which Ray's processes inherit.
-
-    Workers whose variables come from there, not from a runtime environment, are the ones that Ray starts in advance.
-    """
-    _bind_loopback()
-    if "RAY_AUTH_MODE" not in os.environ:  # then Ray asks for a token, and would store one for good in the home folder
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    os.environ.update(environment)
-    ahead = list(imports) if (cpus or os.cpu_count() or 1) <= IMPORTING_WORKERS else []
-    return {
-        "address": "local",
-        "num_cpus": cpus,
-        "include_dashboard": dashboard,
-        "_temp_dir": str(session),
-        "_system_config": {"preload_python_modules": ahead},
-    }
+def _session_folder(undo: ExitStack) -> Path:
+    """A folder for what Ray writes; those are removed whose processes are gone and could not do it themselves."""
+    place = _short_directory()
+    for left in Path(place).glob("rd-*/alive"):
+        with suppress(OSError), open(left, "r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left.parent, ignore_errors=True)
+    session = Path(tempfile.mkdtemp(prefix="rd-", dir=place))
+    alive = os.open(session / "alive", os.O_CREAT | os.O_WRONLY)
+    undo.callback(os.close, alive)
+    fcntl.flock(alive, fcntl.LOCK_EX)
+    return session
 
 
-def _bind_loopback() -> None:
-    """Have Ray bind 127.0.0.1 where its default is every interface; the setting's name notwithstanding, on Linux too."""
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    from ray._private import ray_constants
+def _change_environment(changes: Mapping[str, str | None]) -> None:
+    for name, value in changes.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
-    ray_constants.ENABLE_RAY_CLUSTER = False  # who imported Ray before has the setting of then
+
+def _set(undo: ExitStack, owner: Any, name: str, value: Any) -> None:
+    undo.callback(setattr, owner, name, getattr(owner, name))
+    setattr(owner, name, value)
 
 
 def _reach(address: str) -> str:
     """HOST:PORT as Ray would connect to it, if something listens there: Ray itself would try for minutes."""
     from ray._private import services
 
-    found: str = services.canonicalize_bootstrap_address_or_die(address)
+    # Not Ray's own "auto", which would also find the private clusters of others.
+    named = services.find_bootstrap_address(None) if address == "auto" else address
+    if named is None:
+        raise ConnectionError("none was started on this machine")
+    found = str(services.canonicalize_bootstrap_address(named))
     host, port = found.rsplit(":", 1)
     socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
     return found

@@ -6,6 +6,7 @@ folder's units. An interrupted search goes on with a fresh Tuner that is given w
 from pickles and nothing can be ahead of anything else when a process is killed.
 """
 
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,9 +59,9 @@ def run_search(
         return
     workers = min(budget.parallel, len(remaining), runtime.capacity(budget.cpus, budget.gpus))
     runtime.release()
-    at_once = max(1, workers // 2)  # a process imports for seconds; fewer at a time, and the first trial begins sooner
     _require_shared(run)
-    os.environ.update(SETTINGS, TUNE_MAX_PENDING_TRIALS_PG=str(at_once))
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the listener is told of what fails
+    os.environ.update(SETTINGS, TUNE_MAX_PENDING_TRIALS_PG=str(workers))
     searcher = FromLedger(ledger, listener)
     trainable = tune.with_parameters(_trial, search=search, data=data, run=run.absolute(), engine=engine)
     tuner = tune.Tuner(

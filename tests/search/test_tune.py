@@ -12,7 +12,7 @@ import pytest
 from raydistill.artifacts import COMPLETED, DIVERGED, FAILED, STOPPED
 from raydistill.data.load import TrainData
 from raydistill.distill.datadam import DataDAM
-from raydistill.errors import ConfigError
+from raydistill.errors import ConfigError, EnvironmentIssue
 from raydistill.evaluate.protocol import protocol
 from raydistill.runtime.local import Local
 from raydistill.runtime.on_ray import OnRay
@@ -23,7 +23,7 @@ from tests.search import fakes
 from tests.search.fakes import FAKE, make_data, make_search
 from tests.search.test_local import Heard, assert_nothing_finished_was_repeated, essence
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.ray]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.ray]
 
 
 def test_ray_and_one_process_give_the_same_trials_in_silence(
@@ -114,3 +114,18 @@ def test_what_no_machine_has_is_refused_before_anything_is_tried(on_ray: OnRay, 
     with pytest.raises(ConfigError, match=r"gpus=0\.5: no machine of this cluster has more than 0"):
         tune.run_search(make_search(gpus=0.5), tmp_path, make_data(), on_ray, engine=FAKE)
     assert not list(tmp_path.iterdir())
+
+
+def test_nodes_that_do_not_share_the_run_folder_are_named(
+    on_ray: OnRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    on_ray.ready()
+    monkeypatch.setattr(ray, "nodes", lambda nodes=ray.nodes: nodes() * 2)
+    tune._require_shared(tmp_path)
+    monkeypatch.setattr(tune, "write_text", lambda path, text: None)
+    with pytest.raises(
+        EnvironmentIssue, match=r"not seen by node 127\.0\.0\.1; put --out on a disk that all nodes share"
+    ):
+        tune._require_shared(tmp_path / "elsewhere")

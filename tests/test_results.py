@@ -1,0 +1,138 @@
+"""The run folder's contract, from units written by hand."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from raydistill import artifacts, definitions, results
+from raydistill.artifacts import COMPLETED, DIVERGED, FAILED, STOPPED, Unit
+from raydistill.errors import ConfigError
+from raydistill.search.definition import Search
+from tests.tiny import write_search
+
+
+@pytest.fixture
+def search(tmp_path: Path) -> Search:
+    return definitions.load(str(write_search(tmp_path)))
+
+
+@pytest.fixture
+def run(search: Search, tmp_path: Path) -> Path:
+    results.open_run(search, tmp_path / "run", resume=False)
+    return tmp_path / "run"
+
+
+def unit(run: Path, kind: str, name: str, **params: float) -> Unit:
+    made = Unit(run / "units" / kind / name)
+    made.begin("f", params, {})
+    return made
+
+
+def evaluation(run: Path, arm: str, runs: list[float], **metrics: float) -> None:
+    mean = sum(runs) / len(runs)
+    unit(run, "evaluate", f"{arm}-ConvNetD1").finish(
+        COMPLETED,
+        {"accuracy_mean": mean, "accuracy_std": 0.1, "seconds": 2.0, **metrics},
+        set=arm, network="ConvNetD1", protocol="fast", epochs=2, students=len(runs), runs=runs, seconds=2.0,
+    )  # fmt: skip
+
+
+def test_fresh_run(run: Path, search: Search) -> None:
+    document = results.update(run)
+    assert document == json.loads((run / "results.json").read_text())
+    assert document["stages"] == {}
+    assert (document["name"], document["seed"], document["schema"]) == ("tiny", 0, 1)
+    assert definitions.load(str(run / "search.json")) == search
+
+
+def test_run_is_opened_twice_only_on_request(run: Path, search: Search) -> None:
+    before = (run / "search.json").read_bytes()
+    with pytest.raises(ConfigError, match="--resume"):
+        results.open_run(search.override({"seed": 3}), run, resume=False)
+    assert (run / "search.json").read_bytes() == before
+
+
+def test_resume_keeps_what_is_known(run: Path, search: Search) -> None:
+    first = results.update(run, mlflow={"run_id": "x"}, report="report/index.html")
+    results.add_seconds(run, "search", 3.0)
+    unit(run, "trial", "0000", **{"distill.lr_img": 0.1}).finish(COMPLETED, {"val_accuracy": 0.5}, step=4, seconds=1.0)
+    again = results.open_run(search, run, resume=True)
+    assert again["run_id"] == first["run_id"]
+    assert again["mlflow"] == {"run_id": "x"}
+    assert again["report"] == "report/index.html"
+    results.add_seconds(run, "search", 2.0)
+    assert results.update(run)["stages"]["search"]["seconds"] == 5.0
+
+
+def test_search_counts_and_names_the_best(run: Path) -> None:
+    ends = [(COMPLETED, 0.5), (COMPLETED, 0.7), (STOPPED, 0.9), (DIVERGED, None), (FAILED, None)]
+    for number, (status, accuracy) in enumerate(ends):
+        metrics = {} if accuracy is None else {"val_accuracy": accuracy}
+        unit(run, "trial", f"{number:04d}", **{"distill.lr_img": float(number)}).finish(status, metrics, step=4)
+    found = results.update(run)["stages"]["search"]
+    assert {name: found[name] for name in ("trials", "completed", "stopped", "diverged", "failed")} == {
+        "trials": 5, "completed": 2, "stopped": 1, "diverged": 1, "failed": 1,
+    }  # fmt: skip
+    # A stopped trial's accuracy is of an early rung; it is never the best.
+    assert found["best"] == {"params": {"distill.lr_img": 1.0}, "val_accuracy": 0.7, "trial": 1}
+
+
+def test_no_trial_completed(run: Path) -> None:
+    unit(run, "trial", "0000").finish(DIVERGED, {}, step=4)
+    assert results.update(run)["stages"]["search"]["best"] is None
+
+
+def test_distill_is_listed_once_it_has_ended(run: Path) -> None:
+    final = unit(run, "distill", "final")
+    assert "distill" not in results.update(run)["stages"]
+    final.finish(COMPLETED, {}, step=4, seconds=1.5)
+    expected = {"directory": "units/distill/final/set", "iterations": 4, "seconds": 1.5, "outcome": "completed"}
+    assert results.update(run)["stages"]["distill"] == expected
+
+
+def test_evaluations(run: Path) -> None:
+    evaluation(run, "distilled", [0.8, 0.9], ci95_low=0.7, ci95_high=0.95, auc=0.97)
+    evaluation(run, "whole", [0.99])
+    unit(run, "evaluate", "random-ConvNetD1")
+    distilled, whole = results.update(run)["stages"]["evaluate"]
+    assert distilled["accuracy"]["mean"] == pytest.approx(0.85)
+    assert distilled["accuracy"]["ci95"] == [0.7, 0.95]
+    assert (distilled["auc"], distilled["balanced_accuracy"]) == (0.97, None)
+    assert whole["accuracy"]["ci95"] is None
+    assert whole["accuracy"]["runs"] == [0.99]
+
+
+def test_nas_ranking(run: Path) -> None:
+    for name, accuracy in (("ConvNetD1", 0.5), ("ConvNetD3", 0.9), ("ConvNetW128", 0.7), ("ConvNetD2", 0.7)):
+        unit(run, "nas", name).finish(COMPLETED, {"accuracy": accuracy}, network=name, runs=[accuracy], seconds=1.0)
+    unit(run, "nas", "ConvNetD4")
+    nas = results.update(run)["stages"]["nas"]
+    assert [entry["name"] for entry in nas["ranking"]] == ["ConvNetD3", "ConvNetD2", "ConvNetW128", "ConvNetD1"]
+    # ConvNetW128 is ConvNetD3 under another name.
+    assert (nas["names"], nas["distinct"], nas["best"], nas["seconds"]) == (4, 3, "ConvNetD3", 4.0)
+
+
+def test_stage_whose_units_are_gone_goes_too(run: Path) -> None:
+    evaluation(run, "distilled", [0.8])
+    assert "evaluate" in results.update(run)["stages"]
+    (run / "units" / "evaluate" / "distilled-ConvNetD1" / "unit.json").unlink()
+    assert "evaluate" not in results.update(run)["stages"]
+
+
+def test_tags_are_texts(search: Search) -> None:
+    assert results.tags(search) == {
+        "method": "DataDAM", "dataset": "digits", "ipc": "1", "init": "real", "seed": "0",
+    }  # fmt: skip
+
+
+def test_canonical_json_does_not_depend_on_order() -> None:
+    assert results.canonical({"b": 1, "a": [2]}) == results.canonical({"a": [2], "b": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        results.canonical(float("nan"))
+
+
+def test_results_are_written_whole(run: Path) -> None:
+    results.update(run)
+    assert {p.name for p in run.iterdir()} == {results.SEARCH, results.RESULTS}
+    assert artifacts.read_json(run / results.RESULTS)["stages"] == {}
