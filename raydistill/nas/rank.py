@@ -27,7 +27,13 @@ def networks(config: NASConfig, shape: tuple[int, int, int]) -> list[str]:
 
 
 def rate_network(
-    *, images: DistilledSet, val: ImageSet, config: NASConfig, seed: int, network: str, device: torch.device | str = "cpu"
+    *,
+    images: DistilledSet,
+    val: ImageSet,
+    config: NASConfig,
+    seed: int,
+    network: str,
+    device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
     """Train ``config.students`` networks of one name on the set: mean ``accuracy`` in [0, 1], ``runs``, ``seconds``."""
     started = time.perf_counter()
