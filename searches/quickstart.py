@@ -19,7 +19,7 @@ search = Search(
     data=DataConfig(source="digits", val_fraction=0.2),
     distill=DataDAM.Config(
         ipc=10,
-        iterations=150,
+        iterations=120,
         power=1,
         loss_scale=100,
         lr_img=3,
@@ -35,7 +35,7 @@ search = Search(
         "distill.momentum": Float(low=0.0, high=0.9),
         "distill.pool_draws": Int(low=1, high=8),
     },
-    budget=Budget(trials=8, parallel=2, grace=30, reduction=3, startup=5, validation=protocol("fast", augment="none")),
+    budget=Budget(trials=8, parallel=2, grace=40, reduction=3, startup=5, validation=protocol("fast", augment="none")),
     evaluate=EvaluateConfig(
         protocol=protocol("fast", augment="none"),
         students=5,
@@ -45,6 +45,6 @@ search = Search(
     ),
     nas=NASConfig(
         networks=("ConvNetD1", "ConvNetD2", "ConvNetD3", "ConvNetW32", "ConvNetBN", "ConvNetMP"),
-        protocol=protocol("fast", augment="none"),
+        protocol=protocol("seed", augment="none"),
     ),
 )

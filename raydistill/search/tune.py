@@ -162,11 +162,10 @@ def _require_shared(run: Path) -> None:
         return
     marker = run.absolute() / ".shared"
     write_text(marker, "Read by every node before a search, to see that they share this folder.\n")
-    look = ray.remote(_sees).options(num_cpus=0)
-    seen = {}
+    look, seen = ray.remote(_sees), {}
     for node in nodes:
         there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        seen[node["NodeManagerAddress"]] = look.options(scheduling_strategy=there).remote(marker)
+        seen[node["NodeManagerAddress"]] = look.options(num_cpus=0, scheduling_strategy=there).remote(marker)
     blind = [address for address, answer in seen.items() if not ray.get(answer)]
     if blind:
         raise EnvironmentIssue(f"{run}: not seen by node {', '.join(blind)}; put --out on a disk that all nodes share")
