@@ -7,9 +7,7 @@ Heavy imports stay inside the commands, so ``--help`` and mistakes answer at onc
 import json
 import os
 import shlex
-import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 from raydistill.errors import ArtifactError, ConfigError, DataError, EnvironmentIssue, RaydistillError
+from raydistill.interrupts import Interrupted, interruptible
 
 if TYPE_CHECKING:
     from raydistill.stages import Experiment
@@ -74,83 +73,38 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress display.")]
 
 STAGES = ("search", "distill", "evaluate", "nas")
 
-SAME_SIGNAL_SECONDS = 1.0
-"A signal that comes again this soon is the same one."
+
+def _stage_command(name: str, stages: tuple[str, ...], doc: str) -> None:
+    def command(
+        given: Given,
+        settings: Set = None,
+        seed: Seed = None,
+        out: Out = Path("runs"),
+        data_root: DataRoot = None,
+        address: Address = None,
+        resume: Resume = False,
+        tracking_uri: TrackingUri = None,
+        as_json: AsJson = False,
+        quiet: Quiet = False,
+    ) -> None:
+        _stages(stages, given, settings, seed, out, data_root, address, resume, tracking_uri, as_json, quiet)
+
+    app.command(name, help=doc)(command)
 
 
-class Interrupted(BaseException):
-    """SIGINT or SIGTERM: the run stops where it is and can go on."""
-
-
-@app.command()
-def run(
-    given: Given,
-    settings: Set = None,
-    seed: Seed = None,
-    out: Out = Path("runs"),
-    data_root: DataRoot = None,
-    address: Address = None,
-    resume: Resume = False,
-    tracking_uri: TrackingUri = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Every stage of a search, then the report: search, distill, evaluate, nas.
-
-    Example: raydistill run searches/datadam_mnist.py --data-root DIR --set budget.trials=8
-    """
-    _stages(STAGES, given, settings, seed, out, data_root, address, resume, tracking_uri, as_json, quiet)
-
-
-@app.command()
-def search(
-    given: Given,
-    settings: Set = None,
-    seed: Seed = None,
-    out: Out = Path("runs"),
-    data_root: DataRoot = None,
-    address: Address = None,
-    resume: Resume = False,
-    tracking_uri: TrackingUri = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Only the search over settings; the best is chosen on the validation split."""
-    _stages(("search",), given, settings, seed, out, data_root, address, resume, tracking_uri, as_json, quiet)
-
-
-@app.command()
-def distill(
-    given: Given,
-    settings: Set = None,
-    seed: Seed = None,
-    out: Out = Path("runs"),
-    data_root: DataRoot = None,
-    address: Address = None,
-    resume: Resume = False,
-    tracking_uri: TrackingUri = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Only the final set, with the best trial's settings (or the search's own, if it has no space)."""
-    _stages(("distill",), given, settings, seed, out, data_root, address, resume, tracking_uri, as_json, quiet)
-
-
-@app.command()
-def nas(
-    given: Given,
-    settings: Set = None,
-    seed: Seed = None,
-    out: Out = Path("runs"),
-    data_root: DataRoot = None,
-    address: Address = None,
-    resume: Resume = False,
-    tracking_uri: TrackingUri = None,
-    as_json: AsJson = False,
-    quiet: Quiet = False,
-) -> None:
-    """Only the ranking of networks on the distilled set of an earlier `distill`."""
-    _stages(("nas",), given, settings, seed, out, data_root, address, resume, tracking_uri, as_json, quiet)
+_stage_command(
+    "run",
+    STAGES,
+    "Every stage of a search, then the report: search, distill, evaluate, nas.\n\n"
+    "Example: raydistill run searches/datadam_mnist.py --data-root DIR --set budget.trials=8",
+)
+_stage_command("search", ("search",), "Only the search over settings; the best is chosen on the validation split.")
+_stage_command(
+    "distill",
+    ("distill",),
+    "Only the final set, with the best trial's settings (or the search's own, if it has no space).",
+)
+_stage_command("nas", ("nas",), "Only the ranking of networks on the distilled set of an earlier `distill`.")
 
 
 @app.command()
@@ -198,7 +152,7 @@ def evaluate(
     progress = Progress(quiet)
     progress.stage("evaluate", students, "students")
     runs = []
-    with _interruptible():
+    with interruptible():
         for i in range(students):
             runs += rate(images, test, network, chosen, 1, (seed or 0) * 1000 + i)
             progress.advance("evaluate", 1, f"{100 * runs[-1]:.2f} %")
@@ -285,7 +239,7 @@ def _stages(
         checked_uri(tracking_uri)
     folder = out / search.name
     earlier = stages != STAGES and stages != ("search",) and os.path.exists(folder / results.SEARCH)
-    with _interruptible(), _runtime(address) as runtime, _closing(Progress(quiet)) as progress:
+    with interruptible(), _runtime(address) as runtime, _closing(Progress(quiet)) as progress:
         from raydistill.stages import Experiment
 
         experiment = Experiment(search, folder, runtime, progress, data_root)
@@ -376,30 +330,6 @@ def _closing(progress: Any) -> Iterator[Any]:
         yield progress
     finally:
         progress.close()
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into ``Interrupted``, once: one that comes later ends the process the hard way."""
-    first: list[float] = []
-
-    def stop(number: int, frame: object) -> None:
-        first.append(time.monotonic())
-        if len(first) == 1:
-            raise Interrupted("interrupted")
-        # Wrappers (timeout, uv run) pass a signal on that the terminal has sent to the whole group already.
-        if first[-1] - first[0] > SAME_SIGNAL_SECONDS:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-
-    before: dict[signal.Signals, Any] = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def main() -> NoReturn:

@@ -14,25 +14,22 @@ from typing import Any, Protocol
 
 from raydistill import artifacts, results
 from raydistill.artifacts import COMPLETED, DIVERGED, FAILED, Unit
+from raydistill.checks import check_fit
 from raydistill.config import Scalar
 from raydistill.data.distilled import DistilledSet
 from raydistill.data.load import TrainData, load_test, load_train
-from raydistill.distill.loop import Outcome, distill
 from raydistill.distill.method import MethodConfig
+from raydistill.distill.unit import distil_item
 from raydistill.errors import ArtifactError, ConfigError, RaydistillError
 from raydistill.evaluate import arms
-from raydistill.models import build
 from raydistill.nas import rank
 from raydistill.runtime.base import Runtime
-from raydistill.search.definition import Search, edges
+from raydistill.search.definition import Search
 from raydistill.search.ledger import Ledger
 from raydistill.search.trials import TrialRecord, best_trial, read_trials
 from raydistill.seeding import derive
 
 STAGES = ("search", "distill", "evaluate", "nas")
-
-FINAL_REPORTS = 200
-"Points of the final distillation's curves."
 
 
 class Display(Protocol):
@@ -90,22 +87,8 @@ class Experiment:
         Raises:
             RaydistillError: the data are missing, settings do not fit them or the machine, or a stage has nothing to do.
         """
-        search, shape, classes = self.search, self.data.train.shape, self.data.train.num_classes
         self._check_earlier(stages)
-        for name in search.evaluate.networks:
-            build(name, shape, classes, 0)
-        if search.nas is not None:
-            rank.networks(search.nas, shape)
-        fewest = min(len(members) for members in self.data.train.by_class())
-        coresets = set(search.evaluate.baselines) - {"whole"} if "evaluate" in stages else set()
-        for config in _extremes(search):
-            build(config.network, shape, classes, 0)
-            needed = 0 if config.init == "noise" else config.ipc * config.factor**2
-            if max(needed, config.ipc if coresets else 0) > fewest:
-                times = f" (each of {config.factor}x{config.factor} parts)" if config.factor > 1 and needed else ""
-                raise ConfigError(
-                    f"distill.ipc={config.ipc}{times}: the smallest class has {fewest} training images; lower it"
-                )
+        check_fit(self.search, self.data.train, with_coresets="evaluate" in stages)
         self._check_resources(stages)
 
     def _check_earlier(self, stages: Sequence[str]) -> None:
@@ -371,71 +354,6 @@ class Experiment:
         finally:
             over.set()
             thread.join()
-
-
-def _extremes(search: Search) -> Iterator[MethodConfig]:
-    """The search's own settings, those at each end of its space, and the final ones."""
-    plain = search.without_space()
-    yield plain.distill
-    for path, distribution in search.space.items():
-        when = distribution.when
-        for value in edges(distribution):
-            condition = {when.path: when.values[0]} if when is not None else {}
-            yield plain.override({**condition, path: value}).distill
-    if search.final:
-        yield plain.override(search.final).distill
-
-
-def distil_item(*, data: TrainData, config: MethodConfig, seed: int, directory: str, device: str) -> dict[str, Any]:
-    """The final distillation as a piece of work: logs to its unit, stores the set, and says how it ended."""
-    unit = Unit(Path(directory))
-    history = unit.history()
-    clock = _Clock(history)
-    last: dict[str, float] = {}
-
-    def report(step: int, numbers: Mapping[str, float], images: object) -> bool:
-        if clock.first:
-            unit.rewind(step - 1)
-            clock.start([line for line in history if line["step"] < step])
-        last.update(numbers)
-        unit.log(step, {**numbers, "seconds": clock.seconds()})
-        return True
-
-    every = max(1, config.iterations // FINAL_REPORTS)
-    outcome: Outcome = distill(
-        config,
-        data,
-        seed=seed,
-        directory=unit.directory,
-        device=device,
-        report=report,
-        report_at=range(every, config.iterations + 1, every),
-    )
-    seconds = clock.seconds()
-    metrics = {**last, "iterations": float(outcome.step), "seconds": seconds}
-    return {
-        "status": outcome.status,
-        "step": outcome.step,
-        "message": outcome.message,
-        "metrics": metrics,
-        "seconds": seconds,
-    }
-
-
-class _Clock:
-    """Seconds of a distillation over all its starts."""
-
-    def __init__(self, history: Sequence[Mapping[str, float]]) -> None:
-        self.first = True
-        self.began = time.monotonic()
-        self.before = history[-1]["seconds"] if history else 0.0
-
-    def start(self, kept: Sequence[Mapping[str, float]]) -> None:
-        self.first = False
-        self.before = kept[-1]["seconds"] if kept else 0.0
-
-    def seconds(self) -> float:
-        return round(self.before + time.monotonic() - self.began, 3)
 
 
 class _ToDisplay:

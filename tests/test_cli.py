@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from raydistill import artifacts
-from raydistill.cli import Interrupted, _interruptible
+from raydistill.interrupts import Interrupted, interruptible
 from tests.tiny import TEXT, call, listing, shell, write_search
 
 COMMANDS = ("run", "search", "distill", "evaluate", "nas", "report", "export", "data", "doctor")
@@ -264,7 +264,7 @@ def test_interrupted_and_resumed(number: signal.Signals, first: tuple[Path, Any]
 
 
 def test_signal_that_arrives_twice_is_one_signal() -> None:
-    with pytest.raises(Interrupted), _interruptible():
+    with pytest.raises(Interrupted), interruptible():
         try:
             os.kill(os.getpid(), signal.SIGINT)
         finally:

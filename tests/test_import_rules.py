@@ -13,7 +13,7 @@ import raydistill
 
 ROOT = Path(raydistill.__file__).parent
 LAYERS = (
-    ("config", "registry", "errors", "seeding", "provenance"),
+    ("config", "registry", "errors", "interrupts", "seeding", "provenance"),
     ("artifacts",),
     ("models", "data"),
     ("distill",),
@@ -21,7 +21,7 @@ LAYERS = (
     ("runtime", "track"),
     ("nas", "search"),
     ("definitions", "results"),
-    ("report",),
+    ("report", "checks"),
     ("stages",),
     ("cli", "doctor"),
     ("__main__", "__init__"),

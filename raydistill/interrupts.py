@@ -1,0 +1,39 @@
+"""Ctrl-C and SIGTERM as one exception: a run stops where it is and can go on."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+SAME_SIGNAL_SECONDS = 1.0
+"A signal that comes again this soon is the same one."
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM: the run stops where it is and can go on."""
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into ``Interrupted``, once: one that comes later ends the process the hard way."""
+    first: list[float] = []
+
+    def stop(number: int, frame: object) -> None:
+        first.append(time.monotonic())
+        if len(first) == 1:
+            raise Interrupted("interrupted")
+        # Wrappers (timeout, uv run) pass a signal on that the terminal has sent to the whole group already.
+        if first[-1] - first[0] > SAME_SIGNAL_SECONDS:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    before: dict[signal.Signals, Any] = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
