@@ -12,6 +12,7 @@ import pytest
 from raydistill import artifacts, definitions, results, stages
 from raydistill.artifacts import Unit
 from raydistill.data.distilled import DistilledSet
+from raydistill.distill import unit
 from raydistill.errors import ArtifactError, ConfigError, RaydistillError
 from raydistill.runtime.local import Local
 from raydistill.search.definition import Search
@@ -278,10 +279,10 @@ def test_killed_within_the_final_distillation(search: Search, tmp_path: Path, mo
 
         return distill(*args, **{**kwargs, "report": report})
 
-    distill = stages.distill
+    distill = unit.distill
     run = tmp_path / "b" / "tiny"
     with monkeypatch.context() as patched:
-        patched.setattr(stages, "distill", dying)
+        patched.setattr(unit, "distill", dying)
         with pytest.raises(Died):
             opened(plain, run).run_distill()
     assert statuses(run, "distill") == {"final": "running"}

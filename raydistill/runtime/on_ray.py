@@ -17,7 +17,7 @@ import tempfile
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,9 @@ IMPORTING_WORKERS = 16
 
 REACH_SECONDS = 5.0
 "For a cluster's head to answer."
+
+KILL_AFTER_MS = 500
+"From asking a worker to end to ending it: what is interrupted goes on from its checkpoint anyway."
 
 SOCKET_ROOM = 25
 "A longer temporary directory would make the paths of Ray's sockets longer than the system allows (107 characters)."
@@ -135,7 +138,8 @@ class OnRay:
             for _ in range(workers):
                 send(self._worker(cpus, gpus))
             while busy:
-                [done], _ = ray.wait(list(busy), num_returns=1)
+                with signals_through():
+                    [done], _ = ray.wait(list(busy), num_returns=1)
                 worker, index = busy.pop(done)
                 try:
                     result = ray.get(done)
@@ -221,7 +225,8 @@ class OnRay:
             "include_dashboard": dashboard,
             "_temp_dir": str(session),
             "_system_config": {
-                "preload_python_modules": list(imports) if (cpus or os.cpu_count() or 1) <= IMPORTING_WORKERS else []
+                "kill_worker_timeout_milliseconds": KILL_AFTER_MS,
+                "preload_python_modules": list(imports) if (cpus or os.cpu_count() or 1) <= IMPORTING_WORKERS else [],
             },
         }
 
@@ -282,6 +287,20 @@ def device() -> str:
     import ray
 
     return "cuda" if ray.get_gpu_ids() else "cpu"
+
+
+@contextmanager
+def signals_through() -> Iterator[None]:
+    """Raise what a signal handler raised: but for ``KeyboardInterrupt``, Ray makes a ``SystemError`` of it."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while isinstance(cause, Exception):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            raise
+        raise cause from None
 
 
 class _Worker:

@@ -22,7 +22,7 @@ from raydistill.artifacts import FAILED, write_text
 from raydistill.data.load import TrainData
 from raydistill.errors import EnvironmentIssue
 from raydistill.runtime.base import threads
-from raydistill.runtime.on_ray import OnRay, device
+from raydistill.runtime.on_ray import OnRay, device, signals_through
 from raydistill.search.definition import Search
 from raydistill.search.ledger import Ledger
 from raydistill.search.objective import REAL, Assignment, Engine, run_trial
@@ -81,7 +81,8 @@ def run_search(
             verbose=0,
         ),
     )
-    tuner.fit()
+    with signals_through():
+        tuner.fit()
     if searcher.failure is not None:
         raise searcher.failure
 
