@@ -19,6 +19,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from raydistill.errors import ConfigError, EnvironmentIssue, RaydistillError
@@ -291,16 +292,35 @@ def device() -> str:
 
 @contextmanager
 def signals_through() -> Iterator[None]:
-    """Raise what a signal handler raised: but for ``KeyboardInterrupt``, Ray makes a ``SystemError`` of it."""
+    """Let what a signal handler raises through Ray, which makes a ``SystemError`` of all but ``KeyboardInterrupt``."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    raised: list[BaseException] = []
+
+    def guard(handler: Callable[[int, FrameType | None], Any]) -> Callable[[int, FrameType | None], None]:
+        def call(number: int, frame: FrameType | None) -> None:
+            try:
+                handler(number, frame)
+            except BaseException as error:
+                raised.append(error)
+                raise KeyboardInterrupt from error
+
+        return call
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+    for number, handler in before.items():
+        signal.signal(number, guard(handler))
     try:
         yield
-    except Exception as error:
-        cause: BaseException | None = error
-        while isinstance(cause, Exception):
-            cause = cause.__cause__ or cause.__context__
-        if cause is None:
-            raise
-        raise cause from None
+    except KeyboardInterrupt:
+        if raised:
+            raise raised[0] from None
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Worker:

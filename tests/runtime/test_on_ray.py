@@ -1,8 +1,11 @@
 """Work on a Ray cluster of this machine."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +67,27 @@ def test_what_is_left_undone_is_given_back(on_ray: OnRay) -> None:
     assert next(results) == (0, 0.0)
     results.close()  # type: ignore[attr-defined]
     assert len(list(on_ray.map(work.nap, [{"seconds": 0.0}] * 2, {}))) == 2
+
+
+def test_what_a_signal_handler_raises_comes_through_at_once(on_ray: OnRay) -> None:
+    class Stop(BaseException):
+        pass
+
+    def stop(number: int, frame: object) -> None:
+        raise Stop
+
+    on_ray.ready()
+    before = signal.signal(signal.SIGTERM, stop)
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    begun = time.monotonic()
+    try:
+        with pytest.raises(Stop):
+            list(on_ray.map(work.nap, [{"seconds": 600.0}], {}))
+        assert signal.getsignal(signal.SIGTERM) is stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert time.monotonic() - begun < 60
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,8 @@ def test_a_search_killed_at_any_moments_ends_as_if_undisturbed(tmp_path: Path) -
                 while len(fakes.read_work(folder)) < begun + 3 and time.monotonic() < deadline:
                     time.sleep(0.005)
                 time.sleep(seconds)
-                os.kill(child, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it may have come to its end
+                    os.kill(child, signal.SIGKILL)
             return int(server.stdout.readline())  # type: ignore[union-attr]
 
         assert attempt(whole, None) == 0
