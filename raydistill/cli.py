@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="raydistill",
     help="Turn a training set into a tiny synthetic one, and search for the settings that do it best.\n\n"
-    "Begin with: raydistill run searches/quickstart.py (real digits, three minutes, no network).",
+    "Begin with: raydistill run searches/quickstart.py (real digits, a few minutes, no network).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -1,4 +1,4 @@
-"""Handwritten digits in three minutes: the whole path on real images, without a network or a GPU.
+"""Handwritten digits in a few minutes: the whole path on real images, without a network or a GPU.
 
     raydistill run searches/quickstart.py
 

@@ -83,7 +83,7 @@ class Budget(Config):
     "same search gives the same trials on one worker or on many."
     sampler: Literal["tpe", "random", "nsga2"] = "tpe"
     objectives: Literal["accuracy", "accuracy+seconds"] = "accuracy"
-    "Validation accuracy up; or that and seconds down (a Pareto front)."
+    "Validation accuracy up; or that and seconds down (a Pareto front), which are the clock's and so differ each time."
     stopping: Literal["asha", "none"] = "asha"
     grace: int = Field(50, ge=1)
     "Iterations before a trial may be stopped; rungs lie at grace, grace·reduction, grace·reduction², …"
