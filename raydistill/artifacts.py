@@ -4,12 +4,14 @@ Both are written atomically: whoever looks sees the whole old state or the whole
 Nothing here unpickles anything, so artefacts from others are safe to read.
 """
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -265,3 +267,13 @@ def folder_exists(path: Path) -> bool:
 def fingerprint_of(*parts: str | int) -> str:
     """16 hex digits of several fingerprints or numbers together."""
     return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Wait until no other process holds the file ``lock``; a killed driver's workers live on for some seconds."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with open(lock, "w") as file:
+        with suppress(OSError):  # a network disk without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

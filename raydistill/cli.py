@@ -41,6 +41,10 @@ WRONG_INPUT = (ConfigError, DataError, ArtifactError, EnvironmentIssue)
 Given = Annotated[
     str, typer.Argument(metavar="SEARCH", help="searches/FILE.py, searches/FILE.py:NAME, or a run's search.json.")
 ]
+GivenOrNone = Annotated[
+    str | None,
+    typer.Argument(metavar="SEARCH", help="searches/FILE.py, searches/FILE.py:NAME, or a run's search.json."),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(
@@ -71,7 +75,7 @@ TrackingUri = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress display.")]
 
-STAGES = ("search", "distill", "evaluate", "nas")
+STAGES = ("experts", "search", "distill", "evaluate", "nas")
 
 
 def _stage_command(name: str, stages: tuple[str, ...], doc: str) -> None:
@@ -95,7 +99,7 @@ def _stage_command(name: str, stages: tuple[str, ...], doc: str) -> None:
 _stage_command(
     "run",
     STAGES,
-    "Every stage of a search, then the report: search, distill, evaluate, nas.\n\n"
+    "Every stage of a search, then the report: experts, search, distill, evaluate, nas.\n\n"
     "Example: raydistill run searches/datadam_mnist.py --data-root DIR --set budget.trials=8",
 )
 _stage_command("search", ("search",), "Only the search over settings; the best is chosen on the validation split.")
@@ -105,6 +109,39 @@ _stage_command(
     "Only the final set, with the best trial's settings (or the search's own, if it has no space).",
 )
 _stage_command("nas", ("nas",), "Only the ranking of networks on the distilled set of an earlier `distill`.")
+
+
+@app.command()
+def experts(
+    given: GivenOrNone = None,
+    show: Annotated[
+        bool, typer.Option("--list", help="Show the cache: what each entry is, how large, how whole.")
+    ] = False,
+    prune: Annotated[
+        list[str] | None, typer.Option("--prune", metavar="ENTRY", help="Remove this entry of the cache, or `all`.")
+    ] = None,
+    settings: Set = None,
+    seed: Seed = None,
+    out: Out = Path("runs"),
+    data_root: DataRoot = None,
+    address: Address = None,
+    resume: Resume = False,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Only the expert trajectories that trajectory matching (PAD, DATM, MTT) needs; into a cache that searches share.
+
+    Example: raydistill experts searches/pad_mnist.py --data-root DIR, then raydistill experts --list
+    """
+    if show or prune:
+        from raydistill import doctor
+
+        doctor.show_experts(out, prune or [], as_json)
+        return
+    if given is None:
+        raise ConfigError("name a search (searches/pad_mnist.py), or ask for --list or --prune")
+    _stages(("experts",), given, settings, seed, out, data_root, address, resume, tracking_uri, as_json, quiet)
 
 
 @app.command()
@@ -238,7 +275,7 @@ def _stages(
     if tracking_uri:
         checked_uri(tracking_uri)
     folder = out / search.name
-    earlier = stages != STAGES and stages != ("search",) and os.path.exists(folder / results.SEARCH)
+    earlier = stages not in (STAGES, ("search",)) and os.path.exists(folder / results.SEARCH)
     with interruptible(), _runtime(address) as runtime, _closing(Progress(quiet)) as progress:
         from raydistill.stages import Experiment
 

@@ -2,14 +2,16 @@
 
 import json
 import shutil
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from raydistill import provenance
 from raydistill.data.describe import Row, describe
 from raydistill.errors import ConfigError, RaydistillError, UnknownNameError
+from raydistill.experts import store
 
 LEAST_FREE = 2**30
 "Bytes of free disk below which the doctor warns."
@@ -45,6 +47,38 @@ def show_data(name: str | None, root: Path | None, as_json: bool) -> None:
         shape = "" if row.shape is None else "x".join(map(str, row.shape))
         where = row.where if row.status == "found" and row.where else row.how_to_get
         table.add_row(row.name, row.status, _text(row.images), _text(row.classes), shape, where)
+    Console().print(table)
+
+
+def show_experts(out: Path, prune: Sequence[str], as_json: bool) -> None:
+    """Print what the cache of expert trajectories holds; first remove the entries named in ``prune``, or ``all``.
+
+    Raises:
+        UnknownNameError: no such entry.
+    """
+    cache = out / store.FOLDER
+    entries = {one.path.name: one for one in store.listed(cache)}
+    if prune:
+        for name in prune:
+            if name != "all" and name not in entries:
+                raise UnknownNameError("entry of the cache", name, [*entries, "all"])
+        gone = [one for name, one in entries.items() if "all" in prune or name in prune]
+        freed = store.prune(gone)
+        entries = {name: one for name, one in entries.items() if one not in gone}
+        print(f"removed {len(gone)} entries, {freed / 1e6:.1f} MB free again", file=sys.stderr)
+    if as_json:
+        print(json.dumps([one._asdict() | {"path": str(one.path)} for one in entries.values()]))
+        return
+    if not entries:
+        print(f"no expert trajectories in {cache}; `raydistill experts SEARCH` trains them")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("entry", "source", "network", "trajectories", "epochs", "MB", "damaged", box=None)
+    for name, one in entries.items():
+        cells = (one.about["source"], one.about["network"], one.whole, one.epochs, f"{one.bytes / 1e6:.1f}")
+        table.add_row(name, *map(str, cells), ", ".join(one.damaged) or "none")
     Console().print(table)
 
 

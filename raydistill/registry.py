@@ -7,6 +7,7 @@ from raydistill.errors import UnknownNameError
 
 METHODS = {
     "DataDAM": "raydistill.distill.datadam:DataDAM",
+    "PAD": "raydistill.distill.pad:PAD",
 }
 
 SOURCES = {

@@ -9,6 +9,7 @@ from typing import Any
 from raydistill import artifacts, provenance
 from raydistill.artifacts import units
 from raydistill.errors import ConfigError
+from raydistill.experts.store import FOLDER
 from raydistill.search.definition import Search
 from raydistill.search.trials import best_trial, read_trials
 
@@ -22,7 +23,8 @@ def open_run(search: Search, run: Path, resume: bool) -> dict[str, Any]:
         ConfigError: the folder holds a run and ``resume`` was not asked for.
     """
     if os.path.exists(run / SEARCH):  # Path.exists would raise where a folder may not be entered
-        if not resume:
+        begun = {path.parent.name for path in (run / "units").glob("*/*")} - {"experts"}
+        if begun and not resume:
             raise ConfigError(
                 f"{run} holds a run already; add --resume to go on with it, or choose another --out or --name"
             )
@@ -50,7 +52,13 @@ def open_run(search: Search, run: Path, resume: bool) -> dict[str, Any]:
 def update(run: Path, **fields: Any) -> dict[str, Any]:
     """Bring ``results.json`` up to the units' state, with further top-level fields; returns it."""
     known: dict[str, Any] = artifacts.read_json(run / RESULTS)
-    parts = {"search": _search(run), "distill": _distill(run), "evaluate": _evaluations(run), "nas": _nas(run)}
+    parts = {
+        "experts": _experts(run),
+        "search": _search(run),
+        "distill": _distill(run),
+        "evaluate": _evaluations(run),
+        "nas": _nas(run),
+    }
     stages: dict[str, Any] = {name: part for name, part in parts.items() if part}
     known["stages"] = stages
     for name, seconds in known.get("wall_seconds", {}).items():
@@ -83,6 +91,19 @@ def tags(search: Search) -> dict[str, str]:
 def canonical(value: Any) -> str:
     """JSON with sorted keys."""
     return json.dumps(value, sort_keys=True, allow_nan=False)
+
+
+def _experts(run: Path) -> dict[str, Any] | None:
+    records = [r for r in (u.read() for u in units(run, "experts")) if r["status"] == artifacts.COMPLETED]
+    if not records:
+        return None
+    accuracies = [r["metrics"]["accuracy"] for r in records]
+    return {
+        "trajectories": len(records),
+        "epochs": records[0]["step"],
+        "val_accuracy": sum(accuracies) / len(accuracies),
+        "directory": os.path.join("..", FOLDER, records[0]["params"]["cache"]),
+    }
 
 
 def _search(run: Path) -> dict[str, Any] | None:

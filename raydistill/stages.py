@@ -1,4 +1,4 @@
-"""The stages of a search, each a step from the run folder to the run folder: search → distill → evaluate → nas.
+"""The stages of a search, each a step from the run folder to the run folder: experts → search → distill → evaluate → nas.
 
 Each stage looks at what is done, does the rest, and records it in units; ``results.json`` is written after each. So any
 stage can be killed and run again, alone or as part of ``run``.
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from raydistill import artifacts, results
+from raydistill import artifacts, expert_stage, results
 from raydistill.artifacts import COMPLETED, DIVERGED, FAILED, Unit
 from raydistill.checks import check_fit
 from raydistill.config import Scalar
@@ -22,6 +22,7 @@ from raydistill.distill.method import MethodConfig
 from raydistill.distill.unit import distil_item
 from raydistill.errors import ArtifactError, ConfigError, RaydistillError
 from raydistill.evaluate import arms
+from raydistill.experts import store
 from raydistill.nas import rank
 from raydistill.runtime.base import Runtime
 from raydistill.search.definition import Search
@@ -29,7 +30,7 @@ from raydistill.search.ledger import Ledger
 from raydistill.search.trials import TrialRecord, best_trial, read_trials
 from raydistill.seeding import derive
 
-STAGES = ("search", "distill", "evaluate", "nas")
+STAGES = ("experts", "search", "distill", "evaluate", "nas")
 
 
 class Display(Protocol):
@@ -92,6 +93,13 @@ class Experiment:
         self._check_resources(stages)
 
     def _check_earlier(self, stages: Sequence[str]) -> None:
+        if "experts" in stages:
+            if expert_stage.wanted(self.search) is None and tuple(stages) == ("experts",):
+                raise ConfigError(f"{self.search.distill.method} matches no experts; run `raydistill run` instead")
+        elif "distill" in stages or "search" in stages:
+            lacking = expert_stage.missing(self.search, self.run, self.data)
+            if lacking:
+                raise ArtifactError(f"{lacking} expert trajectories are missing; run `raydistill experts` first")
         if "search" in stages and self.search.space:
             Ledger(self.search, self.run)
         elif tuple(stages) == ("search",):
@@ -119,6 +127,12 @@ class Experiment:
         else:
             from raydistill.search.tune import run_search  # type: ignore[assignment]
         return run_search
+
+    def run_experts(self) -> None:
+        """Train the experts that the cache lacks; nothing to do for a method without."""
+        if expert_stage.wanted(self.search) is not None:
+            with self._timed("experts"):
+                expert_stage.run_experts(self.search, self.run, self.data, self.runtime, self.display)
 
     def run_search(self) -> None:
         """Try settings until the budget is spent; nothing to do for an empty space."""
@@ -171,7 +185,7 @@ class Experiment:
 
     def _forget(self) -> None:
         """Remove an earlier set and all that was measured on it."""
-        for stale in ("distill/final", "evaluate/distilled-*", "nas/*"):
+        for stale in ("distill/final", "evaluate/distilled-*", "evaluate/initial-*", "nas/*"):
             for directory in (self.run / "units").glob(stale):
                 shutil.rmtree(directory)
 
@@ -190,7 +204,8 @@ class Experiment:
         )
 
     def _distil(self, config: MethodConfig, seed: int, unit: Unit) -> None:
-        item = {"config": config, "seed": seed, "directory": str(unit.directory.absolute())}
+        cache = str(store.beside(self.run).absolute())
+        item = {"config": config, "seed": seed, "directory": str(unit.directory.absolute()), "cache": cache}
         with self._watched(unit, "distill"):
             budget = self.search.budget
             ((_, ended),) = self.runtime.map(
@@ -216,12 +231,14 @@ class Experiment:
     def _rate(
         self, distilled: DistilledSet, todo: Mapping[str, Sequence[arms.Item]], open_items: Sequence[arms.Item]
     ) -> None:
+        initial = DistilledSet.load(self.set_path.parent / "initial")
+        seed = derive(self.search.seed, "evaluate")
         shared = {
-            "sets": arms.sets_of(self.search.evaluate, distilled, self.data, derive(self.search.seed, "evaluate")),
+            "sets": arms.sets_of(self.search.evaluate, distilled, initial, self.data, seed),
             "data": self.data,
             "test": load_test(self.search.data, self.data_root),
             "config": self.search.evaluate,
-            "seed": derive(self.search.seed, "evaluate"),
+            "seed": seed,
         }
         budget = self.search.budget
         plain = [item._asdict() for item in open_items]
@@ -253,7 +270,8 @@ class Experiment:
                 "seed": self.search.seed,
             }
             about |= {"data": self.search.data.to_json(), "draws": self.search.evaluate.random_draws, "arm": arm}
-            about["set"] = distilled.manifest["checksums"] if arm == "distilled" else self.search.distill.ipc
+            of_run = arm in ("distilled", "initial")
+            about["set"] = distilled.manifest["checksums"] if of_run else self.search.distill.ipc
             fingerprint = artifacts.fingerprint_of(results.canonical(about))
             if unit.read().get("fingerprint") != fingerprint:
                 shutil.rmtree(unit.directory, ignore_errors=True)

@@ -23,6 +23,7 @@ TUNED: dict[str, Any] = {
     "power": 1,
     "loss_scale": 100,
     "lr_img": 4,
+    "lr_schedule": "cosine",
     "iterations": 6000,
     "batch_real": 64,
     "network_pool": 48,

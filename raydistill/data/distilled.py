@@ -36,6 +36,8 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         classes: the C class names.
         factor: f; each stored image is trained on as f² up-sampled ones.
         manifest: where it comes from: resolved config, seeds, versions, measured accuracies.
+        logits: learned label logits float32 [n, C], whose softmax students train on; ``None``: hard labels.
+        student_lr: the learning rate that students should have, where one was learned.
     """
 
     def __init__(
@@ -46,6 +48,8 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         classes: tuple[str, ...],
         factor: int = 1,
         manifest: Mapping[str, Any] | None = None,
+        logits: Tensor | None = None,
+        student_lr: float | None = None,
     ) -> None:
         if pixels.ndim != 4 or len(pixels) != len(labels):
             raise ValueError(f"pixels {tuple(pixels.shape)} and labels {tuple(labels.shape)} do not belong together")
@@ -55,23 +59,26 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         self.classes = tuple(classes)
         self.factor = factor
         self.manifest = dict(manifest or {})
+        self.logits = None if logits is None else logits.detach().clone().to("cpu", torch.float32)
+        self.student_lr = student_lr
 
     def __len__(self) -> int:
         return len(self.pixels) * self.factor**2
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Network input [K, H, W] and label of the ``index``-th training image."""
+        """Network input [K, H, W] and target of the ``index``-th training image: a class, or probabilities [C]."""
         stored, part = divmod(range(len(self))[index], self.factor**2)
         inputs = formation.expand(self.encoding.encode(self.pixels[stored : stored + 1]), self.factor)
-        return inputs[part], self.labels[stored]
+        return inputs[part], self.labels[stored] if self.logits is None else self.logits[stored].softmax(0)
 
     def inputs(self) -> Tensor:
         """All training images as networks see them: float32 [n·f², K, H, W]."""
         return formation.expand(self.encoding.encode(self.pixels), self.factor)
 
     def targets(self) -> Tensor:
-        """Labels of ``inputs()``: [n·f²]."""
-        return formation.expand_labels(self.labels, self.factor)
+        """What ``inputs()`` are trained towards: classes int64 [n·f²], or with soft labels probabilities [n·f², C]."""
+        targets = self.labels if self.logits is None else self.logits.softmax(1)
+        return formation.expand_labels(targets, self.factor)
 
     def save(self, path: Path | str) -> None:
         """Write the artefact folder atomically."""
@@ -80,8 +87,11 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
             "classes": list(self.classes),
             "factor": self.factor,
             "shape": list(self.pixels.shape),
+            "student_lr": self.student_lr,
         }
         tensors = {"pixels": self.pixels, "labels": self.labels}
+        if self.logits is not None:
+            tensors["logits"] = self.logits
         match self.encoding:
             case Normaliser():
                 described["normaliser"] = self.encoding.to_json()
@@ -111,6 +121,8 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
                 tuple(manifest["classes"]),
                 int(manifest["factor"]),
                 manifest,
+                tensors.get("logits"),
+                manifest.get("student_lr"),
             )
         except (KeyError, TypeError, ValueError, ConfigError) as error:
             raise ArtifactError(f"{path} is no whole {KIND} ({error}); make it again") from error

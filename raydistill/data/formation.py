@@ -24,5 +24,5 @@ def expand(images: Tensor, factor: int) -> Tensor:
 
 
 def expand_labels(labels: Tensor, factor: int) -> Tensor:
-    """Labels [n] for what ``expand`` returns: [n·factor²]."""
-    return labels.repeat_interleave(factor**2)
+    """Labels [n] or [n, C] for what ``expand`` returns: [n·factor²] or [n·factor², C]."""
+    return labels.repeat_interleave(factor**2, dim=0)

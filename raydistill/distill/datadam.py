@@ -168,7 +168,7 @@ class DataDAM(Method):
         (gradient,) = torch.autograd.grad(loss.total, self.images)
         with torch.no_grad():
             self.velocity.mul_(self.config.momentum).add_(gradient)
-            self.images.sub_(self.velocity, alpha=self.config.lr_img)
+            self.images.sub_(self.velocity, alpha=self.config.lr_at(iteration))
         return {"loss": loss.total.item(), "loss_sam": loss.sam.item(), "loss_mmd": loss.mmd.item()}
 
     def state(self) -> dict[str, Tensor]:

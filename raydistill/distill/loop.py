@@ -8,7 +8,7 @@ checkpoint and ends with the same bytes.
 import math
 import shutil
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,8 @@ from raydistill.data.images import DeviceImages
 from raydistill.data.load import TrainData
 from raydistill.distill.initialise import embedder, initial_images, labels_of
 from raydistill.distill.method import Method, MethodConfig
+from raydistill.experts import store as experts
+from raydistill.experts.trajectory import Trajectory
 from raydistill.models import build
 from raydistill.seeding import derive
 
@@ -52,6 +54,7 @@ def distill(
     report: Report = lambda step, numbers, images: True,
     report_at: Collection[int] = (),
     checkpoint_seconds: float = 30.0,
+    cache: Path | None = None,
 ) -> Outcome:
     """Run a distillation to its end, from the start or from its last checkpoint.
 
@@ -65,12 +68,13 @@ def distill(
             the steps since the checkpoint are reported again.
         report_at: steps, counted from 1.
         checkpoint_seconds: at least this long between checkpoints.
+        cache: where the experts are that the method matches, if it does.
 
     Returns:
         The outcome; the set is also stored in ``directory/set``.
     """
     real = DeviceImages(data.train, data.encoding, device)
-    method = start(config, real, seed)
+    method = start(config, real, seed, experts.open_all(config, data, cache))
     fingerprint = artifacts.fingerprint_of(config.fingerprint(), seed)
     manifest = {
         "config": config.to_json(),
@@ -83,7 +87,16 @@ def distill(
 
     def as_set(images: Tensor, **more: object) -> DistilledSet:
         pixels = data.encoding.decode(images.detach().float())
-        return DistilledSet(pixels, labels, data.encoding, data.train.classes, config.factor, {**manifest, **more})
+        return DistilledSet(
+            pixels,
+            labels,
+            data.encoding,
+            data.train.classes,
+            config.factor,
+            {**manifest, **more},
+            logits=method.logits,
+            student_lr=method.student_lr,
+        )
 
     first, first_loss = _resume(method, directory / "state", fingerprint)
     if first == 0:
@@ -112,7 +125,9 @@ def distill(
     return outcome
 
 
-def start(config: MethodConfig, real: DeviceImages, seed: int) -> Method:
+def start(
+    config: MethodConfig, real: DeviceImages, seed: int, trajectories: Sequence[Trajectory] | None = None
+) -> Method:
     """A method at step 0: initial images chosen, labels set, networks to come from named seeds."""
     classes = len(real.classes)
 
@@ -125,7 +140,8 @@ def start(config: MethodConfig, real: DeviceImages, seed: int) -> Method:
     images = initial_images(config.init, real, config.ipc, config.factor, derive(seed, "init"), embed)
     labels = labels_of(classes, config.ipc, real.device)
     implementation: type[Method] = registry.resolve("method", config.method)
-    return implementation(config, real, images, labels, network, derive(seed, "method"))
+    more = {} if trajectories is None else {"experts": trajectories}
+    return implementation(config, real, images, labels, network, derive(seed, "method"), **more)
 
 
 def _checkpoint(method: Method, path: Path, step: int, first_loss: float, fingerprint: str) -> None:

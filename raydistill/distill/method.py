@@ -6,6 +6,7 @@ reports and stops. A new paper is one file beside ``datadam.py`` that fulfils th
 Shapes: C classes, n = C·ipc stored images, K channels, H×W pixels.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
@@ -37,12 +38,20 @@ class MethodConfig(Config):
     "Updates of the images."
     lr_img: float = Field(1.0, gt=0)
     "η_S, the image learning rate."
+    lr_schedule: Literal["constant", "cosine"] = "constant"
+    "cosine: η_S falls to 0 over the iterations, which takes the last steps' noise out of the images."
     momentum: float = Field(0.5, ge=0, lt=1)
     "Of the image optimiser (SGD)."
     augment: Strategy = "digits"
     "DSA strategy: digits, natural, histology or none."
     factor: int = Field(1, ge=1, le=4)
     "Multi-formation (IDC): each stored image holds factor² sub-images, up-sampled before use. 1 is the plain form."
+
+    def lr_at(self, iteration: int) -> float:
+        """η_S in ``iteration``, counted from 0."""
+        if self.lr_schedule == "constant":
+            return self.lr_img
+        return self.lr_img * (1 + math.cos(math.pi * iteration / self.iterations)) / 2
 
 
 class Method(ABC):
@@ -55,6 +64,8 @@ class Method(ABC):
         labels: int64 [n], sorted, ``ipc`` of each class.
         network: seed → fresh network.
         seed: all random draws derive from it.
+
+    A method whose Config has ``experts`` takes one argument more, the sequence of their trajectories.
     """
 
     Config: ClassVar[type[MethodConfig]]
@@ -63,11 +74,18 @@ class Method(ABC):
     "The synthetic images [n, K, H, W], encoded."
     labels: Tensor
     "int64 [n]."
+    logits: Tensor | None = None
+    "Learned label logits [n, C]; ``None``: labels are hard."
 
     @abstractmethod
     def __init__(
         self, config: Any, real: DeviceImages, images: Tensor, labels: Tensor, network: NetworkFactory, seed: int
     ) -> None: ...
+
+    @property
+    def student_lr(self) -> float | None:
+        """The rate that students of the set should be trained with, where the method learns one."""
+        return None
 
     @abstractmethod
     def step(self, iteration: int) -> Mapping[str, float]:

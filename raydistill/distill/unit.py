@@ -14,7 +14,9 @@ REPORTS = 200
 "Points of its curves."
 
 
-def distil_item(*, data: TrainData, config: MethodConfig, seed: int, directory: str, device: str) -> dict[str, Any]:
+def distil_item(
+    *, data: TrainData, config: MethodConfig, seed: int, directory: str, cache: str, device: str
+) -> dict[str, Any]:
     """The final distillation as a piece of work: logs to its unit, stores the set, and says how it ended."""
     unit = Unit(Path(directory))
     history = unit.history()
@@ -38,6 +40,7 @@ def distil_item(*, data: TrainData, config: MethodConfig, seed: int, directory: 
         device=device,
         report=report,
         report_at=range(every, config.iterations + 1, every),
+        cache=Path(cache),
     )
     seconds = clock.seconds()
     metrics = {**last, "iterations": float(outcome.step), "seconds": seconds}

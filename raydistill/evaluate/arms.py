@@ -17,11 +17,11 @@ from raydistill.data.load import TrainData
 from raydistill.distill.initialise import Selection, choose, embedder, labels_of
 from raydistill.evaluate.protocol import EvaluateConfig, Protocol
 from raydistill.evaluate.scores import interval
-from raydistill.evaluate.students import judge, train_student
+from raydistill.evaluate.students import judge, suited, train_student
 from raydistill.models.fit import EncodedImages
 from raydistill.seeding import derive
 
-Arm = Literal["distilled", "random", "herding", "kcenter", "whole"]
+Arm = Literal["distilled", "initial", "random", "herding", "kcenter", "whole"]
 
 
 class Item(NamedTuple):
@@ -57,13 +57,13 @@ def real_set(selection: Selection, data: TrainData, ipc: int, augment: str, seed
 
 
 def sets_of(
-    config: EvaluateConfig, distilled: DistilledSet, data: TrainData, seed: int
+    config: EvaluateConfig, distilled: DistilledSet, initial: DistilledSet, data: TrainData, seed: int
 ) -> dict[str, list[DistilledSet]]:
     """The sets behind each arm but ``whole``: one, or for ``random`` several draws that students are spread over."""
     ipc = len(distilled.pixels) // len(distilled.classes)
-    sets = {"distilled": [distilled]}
+    sets = {"distilled": [distilled], "initial": [initial]}
     for arm in config.baselines:
-        if arm == "whole":
+        if arm == "whole" or arm == "initial":
             continue
         draws = config.random_draws if arm == "random" else 1
         sets[arm] = [
@@ -94,13 +94,15 @@ def rate_item(
     from raydistill.evaluate.scores import two_class_scores
 
     started = time.perf_counter()
+    protocol = protocol_of(arm, config)
     if arm == "whole":
         train: Any = DeviceImages(data.train, data.encoding, device)
     else:
         chosen = sets[arm][student % len(sets[arm])]
         train = EncodedImages(chosen.inputs().to(device), chosen.targets().to(device))
+        protocol = suited(protocol, chosen)
     student_seed = derive(seed, "student", student)
-    net = train_student(train, test.shape, test.num_classes, network, protocol_of(arm, config), student_seed, device)
+    net = train_student(train, test.shape, test.num_classes, network, protocol, student_seed, device)
     seconds = time.perf_counter() - started
     judged = judge(net, DeviceImages(test, data.encoding, device))
     result = {"accuracy": judged.accuracy, "seconds": seconds}

@@ -55,8 +55,14 @@ class EvaluateConfig(Config):
     "Networks trained from scratch on each set."
     networks: tuple[str, ...] = ()
     "Architectures to train; empty: the one distilled with."
-    baselines: tuple[Literal["random", "herding", "kcenter", "whole"], ...] = ("random", "kcenter", "herding", "whole")
-    "Sets of the same size to stand beside the distilled one; ``whole`` is all real training images."
+    baselines: tuple[Literal["initial", "random", "herding", "kcenter", "whole"], ...] = (
+        "random",
+        "kcenter",
+        "herding",
+        "whole",
+    )
+    "Sets of the same size to stand beside the distilled one: ``initial`` is what the distillation began with, labels "
+    "included (with soft labels: what these alone are worth); ``whole`` is all real training images."
     random_draws: int = Field(3, ge=1)
     "Different random sets; students are spread over them."
     whole_epochs: int = Field(10, ge=1)

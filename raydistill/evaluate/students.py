@@ -56,6 +56,11 @@ def train_student(
     return net
 
 
+def suited(protocol: Protocol, images: DistilledSet) -> Protocol:
+    """The protocol with the set's own learning rate, where it was learned with the images (MTT, PAD)."""
+    return protocol if images.student_lr is None else protocol.model_copy(update={"lr": images.student_lr})
+
+
 def judge(net: torch.nn.Module, on: DeviceImages) -> Trained:
     """Test a network on real images, in float32."""
     logits = predict(net, on)
@@ -79,8 +84,9 @@ def rate(
     train = EncodedImages(images.inputs().to(device), images.targets().to(device))
     judged = DeviceImages(on, images.encoding, device)
     shape = (images.pixels.shape[1], images.pixels.shape[2], images.pixels.shape[3])
+    recipe = suited(protocol, images)
     nets = (
-        train_student(train, shape, len(images.classes), network, protocol, derive(seed, "student", i), device)
+        train_student(train, shape, len(images.classes), network, recipe, derive(seed, "student", i), device)
         for i in range(students)
     )
     return [judge(net, judged).accuracy for net in nets]

@@ -66,6 +66,8 @@ class Recipe(Config):
     "DSA strategy, drawn per image."
     precision: Literal["float32", "bfloat16"] = "float32"
     "Of the convolutions while training; tests always run in float32."
+    sharpness: float = Field(0, ge=0)
+    "ρ of sharpness-aware steps (SAM; FTD's flat minima): the gradient is taken this far uphill. Twice the cost; 0: plain."
 
 
 class Fit:
@@ -100,29 +102,53 @@ class Fit:
         """Take ``steps`` further steps; returns the last batch's loss (NaN for none)."""
         loss = math.nan
         for _ in range(steps):
-            loss = self._one()
+            epoch, place = divmod(self.step, self.steps_per_epoch)
+            if epoch != self._epoch:
+                self._epoch = epoch
+                self._order = torch.randperm(len(self.data), generator=torch_generator(self.seed, "epoch", epoch))
+            loss = self._one(self._order[place * self.recipe.batch : (place + 1) * self.recipe.batch])
         return loss
 
-    def _one(self) -> float:
+    def visit(self, order: Tensor) -> float:
+        """Train on the images at ``order`` int64 [n], batch after batch; returns the mean of the batches' losses."""
+        losses = [self._one(indices) for indices in torch.split(order, self.recipe.batch)]
+        return sum(losses) / len(losses)
+
+    def _one(self, indices: Tensor) -> float:
         recipe = self.recipe
-        epoch, place = divmod(self.step, self.steps_per_epoch)
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self._order = torch.randperm(len(self.data), generator=torch_generator(self.seed, "epoch", epoch))
-        indices = self._order[place * recipe.batch : (place + 1) * recipe.batch]
         inputs = self.data.take(indices)
         targets = self.data.labels.index_select(0, indices.to(self.data.labels.device))
         generator = torch_generator(self.seed, "augment", self.step)
         size = (inputs.shape[-2], inputs.shape[-1])
         inputs = augment.apply(inputs, augment.draw(recipe.augment, len(inputs), size, generator))
-        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        loss = self._gradient(inputs, targets)
+        if recipe.sharpness:
+            self._sharpen(inputs, targets)
+        self._optimiser.step()
+        self.step += 1
+        return loss
+
+    def _gradient(self, inputs: Tensor, targets: Tensor) -> float:
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
             logits = self.net(inputs)
         loss = F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets)
         self._optimiser.zero_grad()
         torch.autograd.backward(loss)
-        self._optimiser.step()
-        self.step += 1
         return float(loss.detach())
+
+    def _sharpen(self, inputs: Tensor, targets: Tensor) -> None:
+        """Replace the gradient g at θ by that at θ + ρ·g/‖g‖ (Foret et al., ICLR 2021, eq. 2–3)."""
+        moved = [(p, p.grad) for p in self.net.parameters() if p.grad is not None]
+        length = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for _, g in moved]))
+        uphill = [self.recipe.sharpness / (length + 1e-12) * g for _, g in moved]
+        with torch.no_grad():
+            before = [p.clone() for p, _ in moved]
+            for (p, _), move in zip(moved, uphill, strict=True):
+                p.add_(move)
+        self._gradient(inputs, targets)
+        with torch.no_grad():
+            for (p, _), value in zip(moved, before, strict=True):
+                p.copy_(value)
 
 
 def predict(net: nn.Module, data: Trainable, batch: int = 250) -> Tensor:

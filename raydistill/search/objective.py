@@ -4,21 +4,20 @@ Nothing here knows Ray or Optuna. All that a trial is handed of the data is ``Tr
 the test set. Every trial distils and rates from the same seeds: settings are compared on equal draws.
 """
 
-import fcntl
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from raydistill.artifacts import COMPLETED, FAILED, STOPPED, folder_exists, write_text
+from raydistill.artifacts import COMPLETED, FAILED, STOPPED, alone, folder_exists, write_text
 from raydistill.config import Scalar, fingerprint
 from raydistill.data.distilled import DistilledSet
 from raydistill.data.load import TrainData
 from raydistill.distill import loop
 from raydistill.evaluate import students
+from raydistill.experts import store
 from raydistill.search.definition import Search
 from raydistill.search.stopping import Rivals, goes_on, rungs
 from raydistill.search.trials import SETTLED, trial_unit
@@ -72,7 +71,7 @@ def run_trial(
         engine: the work.
     """
     unit = trial_unit(run, assignment.number)
-    with _alone(unit.directory):
+    with alone(unit.directory / ".lock"):
         if unit.status in SETTLED:
             return
         tags = {"method": search.distill.method, "dataset": search.data.source, "seed": str(search.seed)}
@@ -109,6 +108,7 @@ class _Trial:
         self.search, self.data, self.device, self.progress, self.engine = search, data, device, progress, engine
         self.rivals = assignment.rivals
         self.unit = trial_unit(run, assignment.number)
+        self.cache = store.beside(run)
         self.config = search.without_space().override(assignment.params).distill
         self.rungs = rungs(search.budget, self.config.iterations)
         history = self.unit.history()
@@ -133,6 +133,7 @@ class _Trial:
             device=self.device,
             report=self.report,
             report_at=frozenset({*self.rungs, *range(0, last, max(1, last // REPORTS))}),
+            cache=self.cache,
         )
         self._go_on_at(outcome.step)
         if outcome.status == COMPLETED and outcome.step not in self.values:  # no iterations, no report
@@ -189,13 +190,3 @@ class _Trial:
             compared = len(self.rivals.get(step, [])) + 1
             message = f"not in the best 1/{self.search.budget.reduction} of {compared} at iteration {step}"
         self.unit.finish(status, metrics, step=step, seconds=seconds, message=message)
-
-
-@contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Wait until no other process works in ``directory``; a killed driver's workers live on for some seconds."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / ".lock", "w") as file:
-        with suppress(OSError):  # a network disk without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -1,0 +1,208 @@
+"""The experts stage: difficulty scores and trajectories, whatever the cache lacks, trained in parallel.
+
+The cache (``experts/store.py``) is shared by runs; what a run's own folder keeps is one unit for each trajectory, from
+which trackers and the report read accuracies and losses.
+"""
+
+import shutil
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import torch
+
+from raydistill import artifacts, results
+from raydistill.artifacts import COMPLETED, Unit
+from raydistill.checks import extremes
+from raydistill.config import fingerprint
+from raydistill.data.load import TrainData
+from raydistill.distill.pad import PADConfig
+from raydistill.errors import ConfigError, EnvironmentIssue
+from raydistill.experts import store
+from raydistill.experts.difficulty import readable, score_item
+from raydistill.experts.trajectory import ExpertConfig, Place, finished, last_part, train_item
+from raydistill.models import build
+from raydistill.models.flat import Layout
+from raydistill.runtime.base import Runtime
+from raydistill.search.definition import Search
+
+WATCH_SECONDS = 1.0
+
+ROOM = 1.2
+"Of the trajectories' own bytes: parts and finished files lie side by side for a moment."
+
+
+class Display(Protocol):
+    """What the stage tells a person; ``track.Progress`` is one."""
+
+    def stage(self, name: str, total: int, unit: str) -> None:
+        """A stage of ``total`` units begins."""
+
+    def advance(self, stage: str, n: int = 1, text: str = "") -> None:
+        """``n`` more units of a stage are done."""
+
+    def trial(self, number: int, step: int, total: int, numbers: Mapping[str, float], status: str = "running") -> None:
+        """One of the units has come to ``step``, or has ended."""
+
+
+class Wanted(NamedTuple):
+    """The experts that a search asks for, over all of its space."""
+
+    config: ExpertConfig
+    network: str
+    epochs: int
+
+
+def wanted(search: Search) -> Wanted | None:
+    """What to train; ``None`` for a method without experts.
+
+    Raises:
+        ConfigError: the space asks for different experts, or for more epochs than ``experts.epochs``.
+    """
+    configs = [config for config in extremes(search) if isinstance(config, PADConfig)]
+    if not configs:
+        return None
+    kinds = {(fingerprint(config.experts.identity()), config.network) for config in configs}
+    if len(kinds) > 1:
+        raise ConfigError(
+            "space: experts cannot be searched, each setting would need its own; search what matches them instead, "
+            "or run one search for each"
+        )
+    experts = configs[0].experts
+    epochs = experts.epochs or max(config.epochs_read for config in configs)
+    count = max(config.experts.count for config in configs)
+    return Wanted(experts.model_copy(update={"count": count}), configs[0].network, epochs)
+
+
+def missing(search: Search, run: Path, data: TrainData) -> int:
+    """How many trajectories the cache lacks."""
+    want = wanted(search)
+    if want is None:
+        return 0
+    place = store.entry(store.beside(run), want.config, want.network, data)
+    return len(_open(place, want))
+
+
+def disk_bytes(want: Wanted, data: TrainData) -> int:
+    """What all trajectories take on the disk."""
+    net = build(want.network, data.train.shape, data.train.num_classes, 0)
+    width = torch.empty(0, dtype=getattr(torch, want.config.storage)).element_size()
+    return want.config.count * (want.epochs + 1) * Layout.of(net).size * width
+
+
+def run_experts(search: Search, run: Path, data: TrainData, runtime: Runtime, display: Display) -> None:
+    """Train what the cache lacks, and note every trajectory in the run.
+
+    Raises:
+        EnvironmentIssue: the disk has no room for them.
+    """
+    want = wanted(search)
+    if want is None:
+        return
+    cache = store.beside(run)
+    place = store.entry(cache, want.config, want.network, data)
+    todo = _open(place, want)
+    _check_room(want, data, len(todo), cache)
+    artifacts.write_json(place.root / store.ENTRY, store.identity(want.config, want.network, data))
+    budget = search.budget
+    if want.config.curriculum is not None:
+        _score(search, want, place, data, runtime, display)
+    display.stage("experts", want.config.count, "trajectories")
+    units = {index: _begin(search, run, place, index) for index in range(want.config.count)}
+    for index in set(units) - set(todo):
+        _end(units[index], place, index)
+        display.advance("experts")
+    shared = {
+        "data": data,
+        "config": want.config,
+        "network": want.network,
+        "epochs": want.epochs,
+        "root": str(place.root.absolute()),
+    }
+    items = [{"index": index} for index in todo]
+    with _watched(place, todo, want.epochs, display):
+        for position, result in runtime.map(train_item, items, shared, cpus=budget.cpus, gpus=budget.gpus):
+            index = todo[position]
+            _end(units[index], place, index)
+            numbers = {"val_accuracy": result["accuracies"][-1]}
+            display.trial(index, want.epochs, want.epochs, numbers, COMPLETED)
+            display.advance("experts", 1, f"expert {index}: {100 * result['accuracies'][-1]:.2f} %")
+
+
+def _open(place: Place, want: Wanted) -> list[int]:
+    """Trajectories that are not there, damaged or too short."""
+    found = {index: finished(place.trajectory(index)) for index in range(want.config.count)}
+    return [index for index, manifest in found.items() if manifest is None or manifest["epochs"] < want.epochs]
+
+
+def _check_room(want: Wanted, data: TrainData, todo: int, cache: Path) -> None:
+    needed = int(ROOM * disk_bytes(want, data) * todo / want.config.count)
+    there = cache
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise EnvironmentIssue(
+            f"{todo} trajectories need {needed / 1e9:.1f} GB and {there} has {free / 1e9:.1f} GB free; lower "
+            'distill.experts.count, set distill.experts.storage="float16", prune with `raydistill experts --prune`, '
+            "or choose another --out"
+        )
+
+
+def _score(search: Search, want: Wanted, place: Place, data: TrainData, runtime: Runtime, display: Display) -> None:
+    difficulty = want.config.difficulty
+    todo = [index for index in range(difficulty.networks) if not readable(place.scores(index))]
+    display.stage("difficulty", difficulty.networks, "networks")
+    display.advance("difficulty", difficulty.networks - len(todo))
+    items = [{"index": index, "directory": str(place.scores(index).absolute())} for index in todo]
+    shared = {"data": data, "config": difficulty, "network": want.network, "seed": want.config.seed}
+    budget = search.budget
+    for _ in runtime.map(score_item, items, shared, cpus=budget.cpus, gpus=budget.gpus):
+        display.advance("difficulty")
+
+
+def _begin(search: Search, run: Path, place: Place, index: int) -> Unit:
+    unit = Unit(run / "units" / "experts" / f"{index:04d}")
+    mark = artifacts.fingerprint_of(place.root.name, index)
+    if unit.read().get("fingerprint") != mark:
+        shutil.rmtree(unit.directory, ignore_errors=True)
+        params = {"index": index, "cache": place.root.name}
+        unit.begin(mark, params, results.tags(search))
+    return unit
+
+
+def _end(unit: Unit, place: Place, index: int) -> None:
+    manifest = finished(place.trajectory(index))
+    assert manifest is not None
+    if unit.status == COMPLETED and unit.read().get("step") == manifest["epochs"]:
+        return
+    unit.rewind(-1)
+    for epoch, (loss, accuracy) in enumerate(zip(manifest["losses"], manifest["accuracies"], strict=True)):
+        unit.log(epoch, {"accuracy": accuracy, **({} if loss is None else {"loss": loss})})
+    metrics = {"accuracy": manifest["accuracies"][-1], "epochs": float(manifest["epochs"])}
+    unit.finish(COMPLETED, metrics, step=manifest["epochs"], checksum=manifest["checksums"][artifacts.TENSORS])
+
+
+@contextmanager
+def _watched(place: Place, todo: Sequence[int], epochs: int, display: Display) -> Iterator[None]:
+    """Show each trajectory's epochs as they are stored; the work may be in other processes."""
+    over = threading.Event()
+
+    def watch() -> None:
+        seen: dict[int, int] = {}
+        while not over.wait(WATCH_SECONDS):
+            for index in todo:
+                epoch = last_part(place, index)
+                if epoch > seen.get(index, 0) and epoch < epochs:
+                    seen[index] = epoch
+                    display.trial(index, epoch, epochs, {})
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -1,0 +1,98 @@
+"""The cache of expert trajectories: one entry for each identity, shared by all searches whose run folders lie side by side.
+
+An entry's name is the fingerprint of everything that its trajectories depend on: the images themselves, network,
+curriculum, optimiser, augmentation, seed. How many there are and how long is not in it: more and longer ones are added.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from raydistill import artifacts
+from raydistill.config import fingerprint
+from raydistill.data.load import TrainData
+from raydistill.errors import ArtifactError
+from raydistill.experts.trajectory import ExpertConfig, Place, Trajectory, finished
+
+FOLDER = "_experts"
+"Beside the run folders; no search can be named so."
+
+ENTRY = "entry.json"
+
+
+def beside(run: Path) -> Path:
+    """The cache that a run uses."""
+    return run.parent / FOLDER
+
+
+def entry(cache: Path, config: ExpertConfig, network: str, data: TrainData) -> Place:
+    """Where the trajectories of this identity are."""
+    return Place(cache / fingerprint(identity(config, network, data)))
+
+
+def identity(config: ExpertConfig, network: str, data: TrainData) -> dict[str, Any]:
+    """Everything that a trajectory depends on but its index."""
+    content = hashlib.sha256(data.train.images.tobytes())
+    content.update(data.train.labels.tobytes())
+    return {
+        "experts": config.identity(),
+        "network": network,
+        "images": content.hexdigest(),
+        "zca": bool(data.config and data.config.zca),
+        "source": None if data.config is None else data.config.source,
+    }
+
+
+def open_all(config: Any, data: TrainData, cache: Path | None) -> list[Trajectory] | None:
+    """The trajectories that a method's Config asks for; ``None`` for a method without experts.
+
+    Raises:
+        ArtifactError: they have not been trained.
+    """
+    experts: ExpertConfig | None = getattr(config, "experts", None)
+    if experts is None:
+        return None
+    if cache is None:
+        raise ArtifactError("this method matches experts; say in which cache they are")
+    place = entry(cache, experts, config.network, data)
+    missing = [index for index in range(experts.count) if not artifacts.folder_exists(place.trajectory(index))]
+    if missing:
+        raise ArtifactError(
+            f"{len(missing)} of {experts.count} experts are not in {place.root}; train them with `raydistill experts`"
+        )
+    return [Trajectory(place.trajectory(index)) for index in range(experts.count)]
+
+
+class Listed(NamedTuple):
+    """One entry of the cache, as a person sees it."""
+
+    path: Path
+    about: dict[str, Any]
+    whole: int
+    "Trajectories."
+    damaged: tuple[str, ...]
+    "Names of those that do not match their checksum."
+    epochs: int
+    "Of the longest."
+    bytes: int
+
+
+def listed(cache: Path) -> Iterator[Listed]:
+    """Every entry, read and checked."""
+    for file in sorted(cache.glob(f"*/{ENTRY}")):
+        folder = file.parent
+        stored = sorted(path for path in folder.glob("[0-9][0-9][0-9][0-9]*") if path.is_dir())
+        found = {path.name: finished(path) for path in stored}
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        good = [manifest["epochs"] for manifest in found.values() if manifest]
+        damaged = tuple(name for name, manifest in found.items() if manifest is None)
+        yield Listed(folder, artifacts.read_json(file), len(good), damaged, max(good, default=0), size)
+
+
+def prune(entries: Sequence[Listed]) -> int:
+    """Remove entries; returns the bytes that are free again."""
+    for one in entries:
+        shutil.rmtree(one.path, ignore_errors=True)
+    return sum(one.bytes for one in entries)

@@ -1,0 +1,261 @@
+"""Expert trajectories: a network's parameters at the start and after each epoch of training on the real set (MTT, 2022).
+
+A trajectory is a function of (settings, data, network, seed, index) alone: it is the same wherever and whenever it is
+trained. After each epoch its state is stored; killed at any moment and called again it goes on from there and ends with
+the same bytes.
+
+Shapes: P parameters, E epochs, N real images.
+"""
+
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator
+from safetensors import safe_open
+from torch import Tensor
+
+from raydistill import artifacts
+from raydistill.artifacts import alone
+from raydistill.config import Config
+from raydistill.data.images import DeviceImages, ImageSet
+from raydistill.data.load import TrainData
+from raydistill.errors import ArtifactError
+from raydistill.experts import curriculum
+from raydistill.experts.curriculum import CurriculumConfig
+from raydistill.experts.difficulty import DifficultyConfig, mean_scores
+from raydistill.models import build, flat
+from raydistill.models.fit import Fit, Recipe, accuracy
+from raydistill.models.flat import Layout
+from raydistill.seeding import derive, torch_generator
+
+KIND, STATE = "expert trajectory", "expert's state"
+
+JUDGED_ON = 1000
+"Validation images that an expert's accuracy is taken on after each epoch; all of them would cost as much as training."
+
+
+EXPERT = Recipe(momentum=0, weight_decay=0)
+"MTT's experts: plain SGD, expert_lr 0.01, batch 256, DSA."
+
+
+class ExpertConfig(Config):
+    """How experts are trained and kept; everything here names the cache, so searches that agree in it share experts."""
+
+    count: int = Field(10, ge=1)
+    "Trajectories that matching draws from."
+    seed: int = 0
+    "Of the experts; apart from the search's, so that searches of several seeds share them."
+    recipe: Recipe = EXPERT
+    "Plain SGD, expert_lr 0.01; ``sharpness`` gives FTD's flat minima."
+    epoch_steps: int | None = Field(None, ge=1)
+    "Steps from one snapshot to the next; ``None``: a whole pass. Small for easy sets and small machines: curriculum and start "
+    "ranges count these epochs."
+    epochs: int | None = Field(None, ge=1)
+    "Epochs stored; ``None``: as many as matching can read."
+    storage: Literal["float32", "float16", "bfloat16"] = "float32"
+    "Of the stored parameters."
+    curriculum: CurriculumConfig | None = None
+    "PAD's; ``None``: every epoch sees everything (MTT, DATM)."
+    difficulty: DifficultyConfig = DifficultyConfig()
+    "The order that the curriculum goes by."
+
+    @field_validator("recipe")
+    @classmethod
+    def _stateless(cls, recipe: Recipe) -> Recipe:
+        if recipe.momentum:
+            raise ValueError(f"momentum={recipe.momentum:g}: a snapshot is all of an expert's state; use momentum=0")
+        return recipe
+
+    def identity(self) -> dict[str, Any]:
+        """What a single trajectory depends on: not how many there are, nor how long they are."""
+        about = self.to_json()
+        for name in ("count", "epochs", *(() if self.curriculum else ("difficulty",))):
+            del about[name]
+        return about
+
+
+class Trajectory:
+    """A stored trajectory, read piece by piece: nothing is loaded but the snapshots that are asked for.
+
+    Args:
+        path: its folder.
+
+    Raises:
+        ArtifactError: missing, or of another kind.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest = artifacts.read_json(path / artifacts.MANIFEST)
+        if self.manifest.get("kind") != KIND:
+            raise ArtifactError(f"{path} holds no {KIND}; train it again with `raydistill experts`")
+        self.layout = Layout.from_json(self.manifest["layout"])
+        self.epochs: int = self.manifest["epochs"]
+
+    def snapshot(self, epoch: int) -> Tensor:
+        """Parameters float32 [P] after ``epoch`` epochs, 0 the start; a memory-mapped slice of the file."""
+        with safe_open(self.path / artifacts.TENSORS, framework="pt") as file:
+            found: Tensor = file.get_slice("parameters")[epoch]
+        return found.to(torch.float32)
+
+
+class Place(NamedTuple):
+    """Where one cache entry (all trajectories of equal identity) keeps its things."""
+
+    root: Path
+
+    def trajectory(self, index: int) -> Path:
+        """Of the finished trajectory."""
+        return self.root / f"{index:04d}"
+
+    def part(self, index: int, epoch: int) -> Path:
+        """Of the state after ``epoch`` epochs, while it is trained."""
+        return self.root / "parts" / f"{index:04d}" / f"{epoch:04d}"
+
+    def scores(self, index: int) -> Path:
+        """Of one network's difficulty scores."""
+        return self.root / "difficulty" / f"{index:04d}"
+
+
+def train_item(
+    *, data: TrainData, config: ExpertConfig, network: str, epochs: int, root: str, index: int, device: str
+) -> dict[str, Any]:
+    """Train trajectory ``index`` to ``epochs`` epochs as a piece of work; what is there already is not done again.
+
+    Returns:
+        ``accuracies`` and ``losses`` after each epoch.
+    """
+    place = Place(Path(root))
+    with alone(place.root / "locks" / f"{index:04d}"):
+        known = finished(place.trajectory(index))
+        if known is None or known["epochs"] < epochs:
+            known = _Training(data, config, network, place, index, device).run(known, epochs)
+    return {"accuracies": known["accuracies"], "losses": known["losses"]}
+
+
+def finished(path: Path) -> dict[str, Any] | None:
+    """The manifest of a whole, undamaged trajectory; ``None`` where there is none."""
+    try:
+        manifest: dict[str, Any] = artifacts.read_json(path / artifacts.MANIFEST)
+        whole = manifest["checksums"][artifacts.TENSORS] == artifacts.checksum(path / artifacts.TENSORS)
+    except (ArtifactError, OSError, KeyError):
+        return None
+    return manifest if whole and manifest.get("kind") == KIND else None
+
+
+def last_part(place: Place, index: int) -> int:
+    """The last epoch of a trajectory under way that is stored, 0 if none; cheap enough to ask often."""
+    stored = [int(path.name) for path in place.part(index, 0).parent.glob("[0-9]*")]
+    return max(stored, default=0)
+
+
+class _Training:
+    """One expert under way: what it was after each epoch."""
+
+    def __init__(
+        self, data: TrainData, config: ExpertConfig, network: str, place: Place, index: int, device: str
+    ) -> None:
+        self.config, self.place, self.index, self.network = config, place, index, network
+        real = DeviceImages(data.train, data.encoding, device)
+        self.val = DeviceImages(_judged(data.val, config.seed), data.encoding, device)
+        seed = derive(config.seed, "expert", index)
+        net = build(network, real.shape, len(real.classes), derive(seed, "network"), device)
+        self.layout = Layout.of(net)
+        self.fit = Fit(net, real, config.recipe, derive(seed, "fit"))
+        self.order = _Order(config, data.train, place, seed)
+        self.states: list[Tensor] = []
+        self.noted: list[dict[str, Any]] = []
+
+    def run(self, shorter: Mapping[str, Any] | None, epochs: int) -> dict[str, Any]:
+        """Train up to ``epochs`` and store the trajectory, from a shorter one or a killed attempt if there is one."""
+        if shorter is not None and self.config.storage == "float32":
+            self._take(shorter)
+        while self._restore_next():
+            pass
+        if not self.states:
+            self._note(math.nan)
+        else:
+            device = next(self.fit.net.parameters()).device
+            flat.load(self.fit.net, self.states[-1].to(device))
+            self.fit.step = self.noted[-1]["step"]
+        for epoch in range(len(self.states) - 1, epochs):
+            self._note(self.fit.visit(self.order.of(epoch)))
+        return self._finish()
+
+    def _note(self, loss: float) -> None:
+        judged = accuracy(self.fit.net, self.val)
+        about = {"loss": loss if math.isfinite(loss) else None, "accuracy": judged, "step": self.fit.step}
+        vector = flat.flatten(self.fit.net).cpu()
+        path = self.place.part(self.index, len(self.states))
+        artifacts.save_folder(path, STATE, about, {"parameters": vector})
+        self.states.append(vector)
+        self.noted.append(about)
+
+    def _take(self, shorter: Mapping[str, Any]) -> None:
+        trajectory = Trajectory(self.place.trajectory(self.index))
+        self.states = [trajectory.snapshot(epoch) for epoch in range(trajectory.epochs + 1)]
+        columns = (shorter["losses"], shorter["accuracies"], shorter["steps"])
+        self.noted = [{"loss": a, "accuracy": b, "step": c} for a, b, c in zip(*columns, strict=True)]
+
+    def _restore_next(self) -> bool:
+        """Read the next epoch's state; where it is missing or damaged, training goes on from the one before."""
+        try:
+            about, tensors = artifacts.load_folder(self.place.part(self.index, len(self.states)), STATE)
+            if tensors["parameters"].shape != (self.layout.size,):
+                return False
+            self.noted.append({name: about[name] for name in ("loss", "accuracy", "step")})
+        except (ArtifactError, KeyError):
+            return False
+        self.states.append(tensors["parameters"])
+        return True
+
+    def _finish(self) -> dict[str, Any]:
+        dtype: torch.dtype = getattr(torch, self.config.storage)
+        manifest = {
+            "epochs": len(self.states) - 1,
+            "index": self.index,
+            "network": self.network,
+            "layout": self.layout.to_json(),
+            "config": self.config.identity(),
+            "losses": [one["loss"] for one in self.noted],
+            "accuracies": [one["accuracy"] for one in self.noted],
+            "steps": [one["step"] for one in self.noted],
+        }
+        stacked = torch.stack(self.states).to(dtype)
+        artifacts.save_folder(self.place.trajectory(self.index), KIND, manifest, {"parameters": stacked})
+        shutil.rmtree(self.place.part(self.index, 0).parent, ignore_errors=True)
+        return manifest
+
+
+class _Order:
+    """Which images an epoch trains on, in which order."""
+
+    def __init__(self, config: ExpertConfig, train: ImageSet, place: Place, seed: int) -> None:
+        self.config, self.seed = config, seed
+        self.by_class = train.by_class()
+        self.scores = np.zeros(len(train))
+        if config.curriculum is not None:
+            networks = range(config.difficulty.networks)
+            self.scores = mean_scores(place.scores(i) for i in networks).numpy()
+
+    def of(self, epoch: int) -> Tensor:
+        """Indices int64 of one epoch: permutations of what the curriculum shows, as many as its steps need."""
+        shown = torch.from_numpy(curriculum.seen(self.config.curriculum, epoch, self.scores, self.by_class))
+        needed = len(shown)
+        if self.config.epoch_steps is not None:
+            needed = self.config.epoch_steps * self.config.recipe.batch
+        rounds = range(math.ceil(needed / len(shown)))
+        orders = [torch.randperm(len(shown), generator=torch_generator(self.seed, "order", epoch, r)) for r in rounds]
+        return shown[torch.cat(orders)[:needed]]
+
+
+def _judged(val: ImageSet, seed: int) -> ImageSet:
+    if len(val) <= JUDGED_ON:
+        return val
+    chosen = torch.randperm(len(val), generator=torch_generator(seed, "judged"))[:JUDGED_ON]
+    return val.subset(np.sort(chosen.numpy()))
