@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from raydistill import registry
+from raydistill.data.images import DeviceImages
 from raydistill.distill.initialise import initial_images, labels_of
 from raydistill.distill.method import Method, MethodConfig
 from tests.distill import small
@@ -42,7 +43,14 @@ def begin(method_class: type[Method], config: MethodConfig, seed: int = 0, start
     if start is None:
         start = initial_images("noise", real, config.ipc, config.factor, 0, None)
     labels = labels_of(len(real.classes), config.ipc)
-    return method_class(config, real, start, labels, lambda s: small.network(config.network, s), seed)
+    return _made(method_class, config, real, start, labels, seed)
+
+
+def _made(
+    method_class: type[Method], config: MethodConfig, real: DeviceImages, start: Tensor, labels: Tensor, seed: int
+) -> Method:
+    more: dict[str, Any] = {"experts": small.experts()} if hasattr(config, "experts") else {}
+    return method_class(config, real, start, labels, lambda s: small.network(config.network, s), seed, **more)
 
 
 def _run(method: Method, first: int, last: int) -> list[dict[str, float]]:
@@ -100,7 +108,7 @@ def _check_arguments_are_left_alone(method_class: type[Method], config: MethodCo
     labels = labels_of(len(real.classes), config.ipc)
     kept, pixels, real_labels = start.clone(), real.pixels.clone(), real.labels.clone()
     values = copy.deepcopy(config.to_json())
-    method = method_class(config, real, start, labels, lambda s: small.network(config.network, s), 0)
+    method = _made(method_class, config, real, start, labels, 0)
     _run(method, 0, 2)
     assert torch.equal(start, kept), "it changes the initial images that it was given"
     assert torch.equal(real.pixels, pixels), "it changes the real images"

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from raydistill.data.load import DataConfig, load_test
 from raydistill.distill.datadam import DataDAM, DataDAMConfig
+from raydistill.distill.pad import PAD, PADConfig
 from raydistill.models.fit import Recipe
 from tests.conformance.methods import check_method
+from tests.distill import small
 
 SMALL = {"ipc": 2, "batch_real": 6, "power": 2, "lr_img": 1.0, "loss_scale": 1.0}
 TRAINING = Recipe(batch=12, lr=0.05, momentum=0, weight_decay=0)
@@ -36,6 +38,24 @@ TRAINING = Recipe(batch=12, lr=0.05, momentum=0, weight_decay=0)
 )
 def test_datadam(settings: dict[str, Any]) -> None:
     check_method(DataDAM, DataDAMConfig(**{**SMALL, **settings}))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"labels": "hard", "alpha": 0.0},
+        {"drop": "loss", "alpha": 0.5, "batch_syn": 4},
+        {"gradient": "full", "augment": "natural"},
+        {"gradient": "two_pass"},
+        {"gradient": "window", "window": 1},
+        {"factor": 2, "current_max_start_epoch": 1, "expansion_end": 5},
+        {"precision": "bfloat16", "lr_schedule": "cosine"},
+    ],
+    ids=str,
+)
+def test_pad(settings: dict[str, Any]) -> None:
+    check_method(PAD, PADConfig(**{**small.PAD_SETTINGS, **settings}))
 
 
 class GloballyRandom(DataDAM):

@@ -11,8 +11,8 @@ from raydistill.experts.difficulty import DifficultyConfig, el2n, grand, mean_sc
 from raydistill.models import build
 from raydistill.models.fit import Recipe
 from tests import formulas
+from tests.distill import small
 from tests.formulas import golden
-from tests.tiny import tiny_data
 
 GOLDEN = golden("curriculum")
 
@@ -52,7 +52,7 @@ def test_grand_is_the_last_layers_gradient() -> None:
 
 @pytest.mark.parametrize("score", ["el2n", "grand"])
 def test_scores_are_stored_once_and_mended(tmp_path: Path, score: str) -> None:
-    data = tiny_data()
+    data = small.data()
     config = DifficultyConfig(score=score, networks=2, steps=3, recipe=Recipe(batch=8, augment="none"))
     places = {i: tmp_path / str(i) for i in range(2)}
 
@@ -61,7 +61,7 @@ def test_scores_are_stored_once_and_mended(tmp_path: Path, score: str) -> None:
             score_item(
                 data=data, config=config, network="ConvNetD2", seed=0, index=i, directory=str(path), device="cpu"
             )
-        return mean_scores(places)
+        return mean_scores(places.values())
 
     first = go()
     assert first.shape == (len(data.train),)

@@ -1,0 +1,279 @@
+"""Expert trajectories: the same wherever they are trained, killed or not; what is stored and how it is read."""
+
+import itertools
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from raydistill import artifacts
+from raydistill.artifacts import TENSORS
+from raydistill.errors import ArtifactError, ConfigError
+from raydistill.experts import store, trajectory
+from raydistill.experts.curriculum import CurriculumConfig
+from raydistill.experts.difficulty import DifficultyConfig, score_item
+from raydistill.experts.trajectory import ExpertConfig, Place, Trajectory, finished, last_part, train_item
+from raydistill.models import build
+from raydistill.models.fit import Fit, Recipe
+from raydistill.models.flat import Layout, flatten, load
+from tests.distill import small
+
+RECIPE = Recipe(batch=12, lr=0.1, momentum=0, weight_decay=0)
+EPOCHS = 4
+
+
+class Killed(BaseException):
+    """Nothing catches it, as nothing catches a kill."""
+
+
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trajectory, "build", lambda name, shape, classes, seed, device: small.network(name, seed))
+
+
+def config(**settings: Any) -> ExpertConfig:
+    return ExpertConfig(**{"count": 1, "recipe": RECIPE, **settings})
+
+
+def train(root: Path, settings: ExpertConfig, epochs: int = EPOCHS, index: int = 0) -> dict[str, Any]:
+    return train_item(
+        data=small.data(),
+        config=settings,
+        network="ConvNetD3",
+        epochs=epochs,
+        root=str(root),
+        index=index,
+        device="cpu",
+    )
+
+
+def stored(root: Path, index: int = 0) -> bytes:
+    return (Place(root).trajectory(index) / TENSORS).read_bytes()
+
+
+def test_snapshots_are_the_parameters_after_each_pass(tmp_path: Path) -> None:
+    result = train(tmp_path, config())
+    found = Trajectory(Place(tmp_path).trajectory(0))
+    assert found.epochs == EPOCHS
+    assert len(result["accuracies"]) == EPOCHS + 1
+    net = small.network("ConvNetD3", 0)
+    assert found.layout == Layout.of(net)
+    vectors = [found.snapshot(epoch) for epoch in range(EPOCHS + 1)]
+    assert all(not torch.equal(a, b) for a, b in itertools.pairwise(vectors))
+    load(net, vectors[-1])
+    assert torch.equal(flatten(net), vectors[-1])
+    assert not (tmp_path / "parts" / "0000").exists()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"epoch_steps": 2},
+        {"storage": "float16"},
+        {"recipe": RECIPE.override({"sharpness": 0.05})},
+        {
+            "curriculum": CurriculumConfig(init_ratio=0.5, add_end_epoch=2, rm_epoch_first=2, rm_epoch_second=3),
+            "difficulty": DifficultyConfig(networks=1, steps=2, recipe=RECIPE),
+        },
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("epoch", [0, 1, 3])
+def test_killed_after_any_epoch_it_ends_with_the_same_bytes(
+    tmp_path: Path, settings: dict[str, Any], epoch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = config(**settings)
+    if given.curriculum is not None:
+        for root in ("whole", "killed"):
+            score_item(
+                data=small.data(),
+                config=given.difficulty,
+                network="ConvNetD2",
+                seed=0,
+                index=0,
+                directory=str(Place(tmp_path / root).scores(0)),
+                device="cpu",
+            )
+    train(tmp_path / "whole", given)
+    note, done = trajectory._Training._note, []
+
+    def dies(self: Any, loss: float) -> None:
+        if len(done) == epoch + 1:
+            raise Killed
+        done.append(loss)
+        note(self, loss)
+
+    monkeypatch.setattr(trajectory._Training, "_note", dies)
+    with pytest.raises(Killed):
+        train(tmp_path / "killed", given)
+    assert last_part(Place(tmp_path / "killed"), 0) == epoch
+    monkeypatch.setattr(trajectory._Training, "_note", note)
+    steps = count_visits(monkeypatch)
+    train(tmp_path / "killed", given)
+    assert len(steps) == EPOCHS - epoch
+    assert stored(tmp_path / "killed") == stored(tmp_path / "whole")
+
+
+def count_visits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    visits: list[int] = []
+    visit = Fit.visit
+
+    def counted(self: Fit, order: torch.Tensor) -> float:
+        visits.append(len(order))
+        return visit(self, order)
+
+    monkeypatch.setattr(Fit, "visit", counted)
+    return visits
+
+
+def test_a_damaged_state_costs_what_came_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(tmp_path / "whole", config())
+    monkeypatch.setattr(trajectory._Training, "_finish", lambda self: (_ for _ in ()).throw(Killed))
+    with pytest.raises(Killed):
+        train(tmp_path / "other", config())
+    monkeypatch.undo()
+    monkeypatch.setattr(trajectory, "build", lambda name, shape, classes, seed, device: small.network(name, seed))
+    (Place(tmp_path / "other").part(0, 2) / TENSORS).write_bytes(b"damaged")
+    visits = count_visits(monkeypatch)
+    train(tmp_path / "other", config())
+    assert len(visits) == EPOCHS - 1
+    assert stored(tmp_path / "other") == stored(tmp_path / "whole")
+
+
+def test_what_is_done_is_not_done_again_and_damage_is_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(tmp_path, config())
+    before = stored(tmp_path)
+    visits = count_visits(monkeypatch)
+    train(tmp_path, config())
+    assert visits == []
+    file = Place(tmp_path).trajectory(0) / TENSORS
+    file.write_bytes(before[:-8] + b"damaged!")
+    assert finished(file.parent) is None
+    train(tmp_path, config())
+    assert stored(tmp_path) == before
+
+
+def test_a_longer_trajectory_goes_on_from_a_shorter_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(tmp_path / "long", config(), epochs=6)
+    train(tmp_path / "short", config(), epochs=2)
+    visits = count_visits(monkeypatch)
+    train(tmp_path / "short", config(), epochs=6)
+    assert len(visits) == 4
+    assert stored(tmp_path / "short") == stored(tmp_path / "long")
+
+
+def test_epochs_of_steps_see_as_many_images_as_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    visits = count_visits(monkeypatch)
+    train(tmp_path, config(epoch_steps=5))
+    assert visits == [60] * EPOCHS  # more than the 36 images: they are passed again
+
+
+def test_trajectories_differ_by_index_and_seed_alone(tmp_path: Path) -> None:
+    for index in range(2):
+        train(tmp_path / "a", config(), index=index)
+    train(tmp_path / "b", config(count=7), index=1)
+    train(tmp_path / "c", config(seed=1))
+    assert stored(tmp_path / "a", 1) == stored(tmp_path / "b", 1)
+    assert stored(tmp_path / "a", 0) != stored(tmp_path / "a", 1)
+    assert stored(tmp_path / "a", 0) != stored(tmp_path / "c", 0)
+
+
+def test_half_precision_halves_the_file_and_keeps_the_parameters_near(tmp_path: Path) -> None:
+    train(tmp_path / "full", config())
+    train(tmp_path / "half", config(storage="float16"))
+    full, half = (Trajectory(Place(tmp_path / name).trajectory(0)) for name in ("full", "half"))
+    sizes = [(t.path / TENSORS).stat().st_size for t in (full, half)]
+    assert sizes[1] < 0.6 * sizes[0]
+    assert half.snapshot(EPOCHS).dtype == torch.float32
+    assert torch.allclose(half.snapshot(EPOCHS), full.snapshot(EPOCHS), atol=1e-3)
+    assert not torch.equal(half.snapshot(EPOCHS), full.snapshot(EPOCHS))
+
+
+def test_the_entry_is_named_by_what_matters() -> None:
+    data = small.data()
+
+    def name(settings: ExpertConfig, network: str = "ConvNetD3", given: Any = data) -> str:
+        return store.entry(Path("cache"), settings, network, given).root.name
+
+    same = name(config())
+    assert name(config(count=9)) == same
+    assert name(config(epochs=9)) == same
+    assert name(config(difficulty=DifficultyConfig(steps=1))) == same  # no curriculum: the order is not asked for
+    curriculum = CurriculumConfig()
+    others = [
+        config(seed=1),
+        config(storage="float16"),
+        config(epoch_steps=3),
+        config(recipe=RECIPE.override({"lr": 0.2})),
+        config(curriculum=curriculum),
+        config(curriculum=curriculum, difficulty=DifficultyConfig(steps=1)),
+    ]
+    changed = data._replace(train=small.images(36, stream=5))
+    names = [name(other) for other in others] + [name(config(), "ConvNetD2"), name(config(), given=changed)]
+    assert len({same, *names}) == len(names) + 1
+
+
+def test_the_cache_is_listed_checked_and_pruned(tmp_path: Path) -> None:
+    place = store.entry(tmp_path, config(), "ConvNetD3", small.data())
+    for index in range(2):
+        train(place.root, config(), index=index)
+    artifacts.write_json(place.root / store.ENTRY, store.identity(config(), "ConvNetD3", small.data()))
+    (place.trajectory(1) / TENSORS).write_bytes(b"damaged")
+    (one,) = store.listed(tmp_path)
+    assert (one.whole, one.damaged, one.epochs) == (1, ("0001",), EPOCHS)
+    assert one.bytes > 0
+    assert store.prune([one]) == one.bytes
+    assert list(store.listed(tmp_path)) == []
+
+
+def test_a_folder_that_is_no_trajectory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="no manifest"):
+        Trajectory(tmp_path)
+    artifacts.save_folder(tmp_path / "other", "distilled set", {}, {"x": torch.zeros(1)})
+    with pytest.raises(ArtifactError, match="no expert trajectory"):
+        Trajectory(tmp_path / "other")
+
+
+def test_momentum_and_batch_norm_are_refused() -> None:
+    with pytest.raises(ConfigError, match="use momentum=0"):
+        config(recipe=Recipe())
+    with pytest.raises(ConfigError, match="running statistics"):
+        Layout.of(build("ConvNetBN", (1, 8, 8), 3, 0))
+
+
+def test_sharpness_takes_the_gradient_uphill() -> None:
+    data, recipe = small.real(), RECIPE.override({"augment": "none"})
+    plain, sharp = small.network("ConvNetD3", 0), small.network("ConvNetD3", 0)
+    rho, start = 0.1, flatten(plain)
+    gradient = torch.zeros_like(start)
+    Fit(plain, data, recipe, 0).run(1)
+    gradient = (start - flatten(plain)) / recipe.lr
+    uphill = small.network("ConvNetD3", 0)
+    load(uphill, start + rho * gradient / gradient.norm())
+    above = flatten(uphill)
+    Fit(uphill, data, recipe, 0).run(1)
+    expected = start - (above - flatten(uphill))
+    Fit(sharp, data, recipe.override({"sharpness": rho}), 0).run(1)
+    assert torch.allclose(flatten(sharp), expected, atol=1e-6)
+    assert not torch.allclose(flatten(sharp), flatten(plain), atol=1e-5)
+
+
+def test_the_layout_counts_layers_from_the_input() -> None:
+    layout = Layout.of(build("ConvNetD2", (1, 8, 8), 3, 0))
+    assert [slot.depth for slot in layout.slots] == [0] * 4 + [1] * 4 + [2] * 2
+    assert Layout.from_json(layout.to_json()) == layout
+    assert np.cumsum([0] + [int(np.prod(s.shape)) for s in layout.slots]).tolist()[:-1] == [
+        s.offset for s in layout.slots
+    ]
+
+
+def test_a_pruned_entry_is_trained_again(tmp_path: Path) -> None:
+    train(tmp_path, config())
+    before = stored(tmp_path)
+    shutil.rmtree(Place(tmp_path).trajectory(0))
+    train(tmp_path, config())
+    assert stored(tmp_path) == before
