@@ -18,11 +18,12 @@ search = Search(
     name="quickstart",
     data=DataConfig(source="digits", val_fraction=0.2),
     distill=DataDAM.Config(
+        network="ConvNetD2",  # a third block would normalise maps of 2×2 pixels, which no small step can follow
         ipc=10,
-        iterations=120,
+        iterations=81,
         power=1,
         loss_scale=100,
-        lr_img=3,
+        lr_img=2,
         augment="none",  # 8×8 pixels have no room for crops and cutouts
         network_pool=12,
         network_stages=(0, 10, 40),
@@ -30,12 +31,12 @@ search = Search(
         pool_draws=4,
     ),
     space={
-        "distill.lr_img": Float(low=0.3, high=10, log=True),
+        "distill.lr_img": Float(low=0.3, high=6, log=True),
         "distill.task_balance": Float(low=0.003, high=0.3, log=True),
         "distill.momentum": Float(low=0.0, high=0.9),
         "distill.pool_draws": Int(low=1, high=8),
     },
-    budget=Budget(trials=8, parallel=2, grace=40, reduction=3, startup=5, validation=protocol("fast", augment="none")),
+    budget=Budget(trials=8, parallel=2, grace=27, reduction=3, startup=5, validation=protocol("fast", augment="none")),
     evaluate=EvaluateConfig(
         protocol=protocol("fast", augment="none"),
         students=5,

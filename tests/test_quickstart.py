@@ -32,7 +32,7 @@ def test_quickstart(tmp_path: Path) -> None:
     assert trials >= 8
     check_contract(document, run, trials)
     means = {row["set"]: row["accuracy"]["mean"] for row in document["stages"]["evaluate"]}
-    assert means["whole"] > means["distilled"] > 0.85
+    assert means["whole"] > means["distilled"] > means["random"]
     assert document["stages"]["nas"]["names"] == 6
     assert (run / "report" / "index.html").stat().st_size > 10_000
     _tracked(document, trials)
