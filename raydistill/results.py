@@ -23,8 +23,8 @@ def open_run(search: Search, run: Path, resume: bool) -> dict[str, Any]:
         ConfigError: the folder holds a run and ``resume`` was not asked for.
     """
     if os.path.exists(run / SEARCH):  # Path.exists would raise where a folder may not be entered
-        begun = {path.parent.name for path in (run / "units").glob("*/*")} - {"experts"}
-        if begun and not resume:
+        begun = {path.parent.name for path in (run / "units").glob("*/*")}
+        if begun != {"experts"} and not resume:  # experts are the cache's; a search may well follow them
             raise ConfigError(
                 f"{run} holds a run already; add --resume to go on with it, or choose another --out or --name"
             )

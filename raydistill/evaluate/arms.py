@@ -61,9 +61,12 @@ def sets_of(
 ) -> dict[str, list[DistilledSet]]:
     """The sets behind each arm but ``whole``: one, or for ``random`` several draws that students are spread over."""
     ipc = len(distilled.pixels) // len(distilled.classes)
-    sets = {"distilled": [distilled], "initial": [initial]}
+    sets = {"distilled": [distilled]}
     for arm in config.baselines:
-        if arm == "whole" or arm == "initial":
+        if arm == "whole":
+            continue
+        if arm == "initial":
+            sets[arm] = [initial]
             continue
         draws = config.random_draws if arm == "random" else 1
         sets[arm] = [

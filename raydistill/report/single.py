@@ -12,6 +12,7 @@ from raydistill.artifacts import COMPLETED
 from raydistill.data.distilled import DistilledSet
 from raydistill.report import figures, pictures, tables, texts
 from raydistill.report.blocks import Block, Commands, Fold, Missing, Picture, Report, Section, Table, Text, command
+from raydistill.report.expert_blocks import expert_blocks, matching_blocks
 from raydistill.report.run import INIT, Run
 from raydistill.report.search_blocks import search_blocks
 from raydistill.track.records import without_credentials
@@ -35,7 +36,8 @@ def report(path: Path) -> Report:
         sections=[
             Section("accuracy", "Accuracy", accuracy_blocks(run)),
             Section("set", "The distilled set", set_blocks(run)),
-            Section("distillation", "Final distillation", distillation_blocks(run)),
+            *([Section("experts", "Experts", expert_blocks(run))] if "experts" in run.search["distill"] else []),
+            Section("distillation", "Final distillation", [*distillation_blocks(run), *matching_blocks(run)]),
             Section("search", "Search", search_blocks(run)),
             Section("nas", "Architectures", nas_blocks(run)),
             Section("time", "Time", time_blocks(run)),
@@ -88,6 +90,12 @@ def _how(run: Run) -> str:
         f"batch {protocol['batch']}, learning rate {protocol['lr']:g}, augmentation “{protocol['augment']}”; "
         "the same for every set"
     )
+    learned = run.load("set")
+    if learned is not None and learned.student_lr is not None:
+        labels = "their hard labels" if learned.logits is None else "their soft labels"
+        text += (
+            f", but distilled and initial with {labels} and their own learned rate (distilled {learned.student_lr:.3g})"
+        )
     if "whole" in there:
         text += f", but whole (all training images) for {evaluate['whole_epochs']} epochs"
     if "random" in there and evaluate["random_draws"] > 1:
@@ -123,7 +131,7 @@ def _verdict(run: Run) -> str:
         gap = 100 * (own["mean"] - best["mean"])
         side = "above" if gap >= 0 else "below"
         text += (
-            f" That is {abs(gap):.2f} points {side} {best['set']}, the best real set of the same size "
+            f" That is {abs(gap):.2f} points {side} {best['set']}, the best other set of the same size "
             f"({texts.percent(best['mean'])} %){_overlap(own, best)}."
         )
     if "whole" in rows:

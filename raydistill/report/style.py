@@ -65,6 +65,7 @@ class Mark(NamedTuple):
 
 ARMS = {
     "distilled": Mark("#0072b2", "o"),
+    "initial": Mark("#56b4e9", "v"),
     "random": Mark("#e69f00", "s"),
     "herding": Mark("#009e73", "^"),
     "kcenter": Mark("#cc79a7", "D"),

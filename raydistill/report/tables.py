@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-SETS = ("distilled", "random", "herding", "kcenter", "whole")
+SETS = ("distilled", "initial", "random", "herding", "kcenter", "whole")
 "The arms of the comparison, in the order in which they are shown."
 
 ACCURACY = ["set", "network", "protocol", "epochs", "students", "mean", "std", "ci95_low", "ci95_high", "runs"]

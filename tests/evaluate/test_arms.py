@@ -89,17 +89,17 @@ def test_coresets_are_the_plain_ones_in_the_embedding(selection: initialise.Sele
 
 
 def test_random_has_several_draws_and_the_others_one() -> None:
-    sets = sets_of(CONFIG, a_set(), DATA, SEED)
+    sets = sets_of(CONFIG, a_set(), a_set(), DATA, SEED)
     assert {arm: len(found) for arm, found in sets.items()} == {"distilled": 1, "random": 3, "kcenter": 1, "herding": 1}
     assert all(len(s) == 6 for found in sets.values() for s in found)
     pixels = [s.pixels for s in sets["random"]]
     assert not any(torch.equal(pixels[i], pixels[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
-    again = sets_of(CONFIG, a_set(stream=8), DATA, SEED)
+    again = sets_of(CONFIG, a_set(stream=8), a_set(), DATA, SEED)
     assert all(torch.equal(a.pixels, b.pixels) for a, b in zip(again["random"], sets["random"], strict=True))
 
 
 def test_a_stored_image_of_several_counts_as_one() -> None:
-    sets = sets_of(CONFIG, a_set(factor=2), DATA, SEED)
+    sets = sets_of(CONFIG, a_set(factor=2), a_set(), DATA, SEED)
     assert (len(sets["distilled"][0]), len(sets["random"][0])) == (24, 6)
 
 
@@ -124,7 +124,7 @@ def rated(sets: dict[str, list[DistilledSet]], arm: Any, student: int, test: Ima
 
 
 def test_equal_students_across_arms_and_random_draws_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    sets = sets_of(CONFIG, a_set(), DATA, SEED)
+    sets = sets_of(CONFIG, a_set(), a_set(), DATA, SEED)
     calls = Calls(monkeypatch)
     seeds = {}
     for arm in ("distilled", "random", "herding", "kcenter", "whole"):
@@ -194,3 +194,18 @@ def test_the_summary_by_hand() -> None:
 
 def test_one_student_has_no_interval() -> None:
     assert summary([{"accuracy": 0.5, "seconds": 1.0}]) == {"accuracy_mean": 0.5, "accuracy_std": 0.0, "seconds": 1.0}
+
+
+def test_a_set_with_soft_labels_and_a_rate_of_its_own_is_trained_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = a_set()
+    logits = torch.randn(len(plain.pixels), len(plain.classes), generator=torch.Generator().manual_seed(0))
+    learned = DistilledSet(plain.pixels, plain.labels, plain.encoding, plain.classes, logits=logits, student_lr=0.03)
+    config = CONFIG.model_copy(update={"baselines": ("initial", "random")})
+    sets = sets_of(config, learned, plain, DATA, SEED)
+    assert sets["initial"] == [plain]
+    calls = Calls(monkeypatch)
+    for arm in ("distilled", "initial", "random"):
+        rated(sets, arm, 0)
+    assert [protocol.lr for _, protocol, _ in calls.seen] == [0.03, CONFIG.protocol.lr, CONFIG.protocol.lr]
+    assert torch.equal(calls.seen[0][0].labels, logits.softmax(1))
+    assert torch.equal(calls.seen[1][0].labels, plain.labels)

@@ -55,7 +55,7 @@ def height(config: Any) -> float:
 
 
 def distill(
-    config: Any, data: TrainData, *, seed: int, directory: Path, device: str, report: Any, report_at: Any
+    config: Any, data: TrainData, *, seed: int, directory: Path, device: str, report: Any, report_at: Any, cache: Path
 ) -> Outcome:
     """Counts up; notes each start and step; checkpoints every third step, after the report as the real loop does."""
     state = directory / "state.json"

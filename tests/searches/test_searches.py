@@ -25,7 +25,9 @@ def test_search(name: str, tmp_path: Path) -> None:
     assert Search.parse(search.to_json()) == search
     cheaper = search.override({"budget.gpus": 0, "budget.trials": 1, "distill.iterations": 1})
     try:
-        Experiment(cheaper, tmp_path / "run", Local(), Progress(quiet=True), data_root()).check(("search", "distill"))
+        Experiment(cheaper, tmp_path / "run", Local(), Progress(quiet=True), data_root()).check(
+            ("experts", "search", "distill")
+        )
     except DataError as error:
         pytest.skip(f"needs its data: {error}"[:150])
     assert not (tmp_path / "run").exists()
