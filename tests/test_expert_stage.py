@@ -15,9 +15,14 @@ from raydistill import artifacts, definitions, expert_stage
 from raydistill.artifacts import TENSORS
 from raydistill.data.load import load_train
 from raydistill.errors import ConfigError, EnvironmentIssue
+from raydistill.expert_stage import run_experts
 from raydistill.experts import store
 from raydistill.experts.trajectory import Place
+from raydistill.runtime.local import Local
 from raydistill.search.definition import Search
+from raydistill.track import Progress
+from tests.experts.dying import train_item_dying
+from tests.runtime.cluster import cluster
 from tests.tiny import call, write_search
 
 TEXT = """
@@ -194,6 +199,18 @@ def test_drivers_killed_at_random_moments_end_with_the_same_files(
     assert kills >= 2
     assert call(capsys, "experts", file, "--out", out, *COMMON).code == 0
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
+
+
+@pytest.mark.ray
+def test_actors_that_are_killed_lose_nothing(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = definitions.load(str(file)).override({"distill.max_start_epoch": 6})
+    data = load_train(search.data)
+    run_experts(search, tmp_path / "whole" / "run", data, Local(), Progress(quiet=True))
+    monkeypatch.setattr(expert_stage, "train_item", train_item_dying)
+    run_experts(search, tmp_path / "killed" / "run", data, cluster(), Progress(quiet=True))
+    died = sorted(path.name for path in entry(tmp_path / "killed").glob("died-*"))
+    assert died == ["died-0", "died-1", "died-2"]
+    assert bytes_of(tmp_path / "killed") == bytes_of(tmp_path / "whole")
 
 
 def progress(out: Path) -> int:
