@@ -35,7 +35,7 @@ ROOM = 1.2
 
 
 class Display(Protocol):
-    """What the stage tells a person; ``track.Progress`` is one."""
+    """What stages tell a person; ``track.Progress`` is one."""
 
     def stage(self, name: str, total: int, unit: str) -> None:
         """A stage of ``total`` units begins."""
@@ -44,7 +44,10 @@ class Display(Protocol):
         """``n`` more units of a stage are done."""
 
     def trial(self, number: int, step: int, total: int, numbers: Mapping[str, float], status: str = "running") -> None:
-        """One of the units has come to ``step``, or has ended."""
+        """A trial, or another of the units, has come to ``step``, or has ended."""
+
+    def note(self, text: str) -> None:
+        """Something to know."""
 
 
 class Wanted(NamedTuple):

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from raydistill import artifacts, expert_stage, results
 from raydistill.artifacts import COMPLETED, DIVERGED, FAILED, Unit
@@ -22,6 +22,7 @@ from raydistill.distill.method import MethodConfig
 from raydistill.distill.unit import distil_item
 from raydistill.errors import ArtifactError, ConfigError, RaydistillError
 from raydistill.evaluate import arms
+from raydistill.expert_stage import Display
 from raydistill.experts import store
 from raydistill.nas import rank
 from raydistill.runtime.base import Runtime
@@ -31,22 +32,6 @@ from raydistill.search.trials import TrialRecord, best_trial, read_trials
 from raydistill.seeding import derive
 
 STAGES = ("experts", "search", "distill", "evaluate", "nas")
-
-
-class Display(Protocol):
-    """What a stage tells a person; ``track.Progress`` is one."""
-
-    def stage(self, name: str, total: int, unit: str) -> None:
-        """A stage of ``total`` units begins."""
-
-    def advance(self, stage: str, n: int = 1, text: str = "") -> None:
-        """``n`` more units of a stage are done."""
-
-    def trial(self, number: int, step: int, total: int, numbers: Mapping[str, float], status: str = "running") -> None:
-        """A trial has come to ``step``, or has ended."""
-
-    def note(self, text: str) -> None:
-        """Something to know."""
 
 
 class Experiment:
