@@ -25,7 +25,7 @@ from raydistill.evaluate import arms
 from raydistill.expert_stage import Display
 from raydistill.experts import store
 from raydistill.nas import rank
-from raydistill.runtime.base import Runtime
+from raydistill.runtime.base import Runtime, threads
 from raydistill.search.definition import Search
 from raydistill.search.ledger import Ledger
 from raydistill.search.trials import TrialRecord, best_trial, read_trials
@@ -218,8 +218,10 @@ class Experiment:
     ) -> None:
         initial = DistilledSet.load(self.set_path.parent / "initial")
         seed = derive(self.search.seed, "evaluate")
+        with threads(self.search.budget.cpus):  # what k-center chooses depends on how sums are split
+            sets = arms.sets_of(self.search.evaluate, distilled, initial, self.data, seed)
         shared = {
-            "sets": arms.sets_of(self.search.evaluate, distilled, initial, self.data, seed),
+            "sets": sets,
             "data": self.data,
             "test": load_test(self.search.data, self.data_root),
             "config": self.search.evaluate,
