@@ -80,7 +80,8 @@ class ConvNet(nn.Module):
             padding = first_padding if block == 0 else 1
             kind = OneChannelConv if channels == 1 else nn.Conv2d
             conv = kind(channels, config.width, kernel_size=3, padding=padding)
-            self.blocks.append(nn.Sequential(conv, _norm(config, grown)))
+            pair = OneChannelBlock if channels == 1 and config.norm == "instance" else nn.Sequential
+            self.blocks.append(pair(conv, _norm(config, grown)))
             channels = config.width
             if config.pooling != "none":
                 grown = [side // 2 for side in grown]
@@ -141,6 +142,46 @@ class OneChannelConv(nn.Conv2d):
         patches = F.unfold(input, 3, padding=self.padding)
         maps = torch.baddbmm(bias.view(1, -1, 1), weight.flatten(1).expand(n, -1, -1), patches)
         return maps.view(n, -1, h + 2 * self.padding[0] - 2, w + 2 * self.padding[1] - 2)
+
+
+class OneChannelBlock(nn.Sequential):
+    """A 3×3 convolution of one channel and the instance norm behind it: on the CPU one product with the images' patches.
+
+    A map's mean and variance over positions follow from those of the patches, w·m and wᵀΣw with m [9] and Σ [9, 9] of each
+    image, so the norm becomes a scale of the weights, and the largest maps of the network are written once and not read
+    again. Statistics are float32 or wider, whatever the precision of the product.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalised maps [n, W, h, w] of images [n, 1, H, W]."""
+        conv, norm = self
+        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(norm, nn.GroupNorm)
+        if input.device.type != "cpu":
+            normalised: Tensor = norm(conv(input))
+            return normalised
+        n, _, h, w = input.shape
+        assert not isinstance(conv.padding, str)
+        patches = F.unfold(input, 3, padding=conv.padding)
+        with torch.autocast("cpu", enabled=False):
+            wide = patches.to(torch.promote_types(patches.dtype, torch.float32))
+            middle = wide.mean(2, keepdim=True)
+            centred = wide - middle
+            covariance = centred @ centred.mT / wide.shape[2]
+            weight = conv.weight.flatten(1).to(wide.dtype)
+            variance = ((weight @ covariance) * weight).sum(2, keepdim=True)
+            scale = norm.weight[:, None] * (variance + norm.eps).rsqrt()
+            # The bias cancels; written out, its gradient is the zero that a norm behind it gives.
+            assert conv.bias is not None
+            bias = conv.bias[:, None]
+            shift = norm.bias[:, None] + scale * (bias - (weight @ middle + bias))
+            # A tenth row of ones takes the shift: added by broadcasting, its gradient would be a pass over the maps.
+            product = torch.cat([weight * scale, shift], 2).to(patches.dtype)
+            patches = F.pad(patches, (0, 0, 0, 1), value=1.0)
+        maps = torch.bmm(product, patches)
+        # An ordinary view would make the activation's writing in place copy the maps twice on the way back.
+        shape = (n, weight.shape[0], h + 2 * conv.padding[0] - 2, w + 2 * conv.padding[1] - 2)
+        return torch.ops.aten._unsafe_view(maps, shape)  # type: ignore[no-any-return]
 
 
 def average_pool(x: Tensor) -> Tensor:
