@@ -154,7 +154,7 @@ def _resume(method: Method, path: Path, fingerprint: str) -> tuple[int, float | 
     if not artifacts.folder_exists(path):
         return 0, None
     manifest, state = artifacts.load_folder(path, STATE_KIND)
-    if manifest["fingerprint"] != fingerprint:
+    if manifest.get("fingerprint") != fingerprint:
         return 0, None
     method.restore(state)
     return int(manifest["step"]), float(manifest["first_loss"])

@@ -209,6 +209,20 @@ def test_plain_loops_agree(
     assert [float(x) for x in found] == pytest.approx(expected, rel=1e-10, abs=1e-13 * loss_scale)
 
 
+@pytest.mark.parametrize("channels", [8, 128, 6])
+def test_bfloat16_maps_are_summed_in_parts_of_float32(channels: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.rand(5, channels, 7, 9, generator=generator).bfloat16().requires_grad_()
+    exact = maps.detach().double().requires_grad_()
+    weigh = torch.randn(5, 63, generator=generator).double()
+    z, expected = attention_map(maps, 1, nonnegative=True), attention_map(exact, 1, nonnegative=True)
+    assert z.dtype == torch.float32
+    assert torch.allclose(z.double(), expected, rtol=0.004)
+    (ours,) = torch.autograd.grad((z * weigh.float()).sum(), maps)
+    (plain,) = torch.autograd.grad((expected * weigh).sum(), exact)
+    assert float((ours.double() - plain).norm() / plain.norm()) < 0.005
+
+
 @given(power=st.sampled_from([1.0, 2.0, 3.5, 4.0]), factor=st.floats(0.1, 10), seed=st.integers(0, 1000))
 @settings(max_examples=30, deadline=None, derandomize=True)
 def test_attention_maps_are_unit_rows_whatever_the_scale(power: float, factor: float, seed: int) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from raydistill import models
 from raydistill.errors import ConfigError
-from raydistill.models.convnet import ConvNet, ConvNetConfig, Norm
+from raydistill.models.convnet import ConvNet, ConvNetConfig, Norm, OneChannelBlock, OneChannelConv
 from tests.models import checks
 
 
@@ -23,6 +23,46 @@ def test_features_are_the_maps_before_pooling() -> None:
     assert [tuple(m.shape[1:]) for m in found.maps] == [(128, 32, 32), (128, 16, 16), (128, 8, 8)]
     assert all(m.min() >= 0 for m in found.maps)
     assert torch.equal(found.embedding, torch.nn.functional.avg_pool2d(found.maps[-1], 2).flatten(1))
+
+
+@pytest.mark.parametrize(("padding", "size"), [(1, (8, 11)), (3, (28, 28))])
+def test_one_channel_block_is_a_convolution_and_its_instance_norm(padding: int, size: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    conv = OneChannelConv(1, 6, kernel_size=3, padding=padding)
+    block = OneChannelBlock(conv, torch.nn.GroupNorm(6, 6)).double()
+    for parameter in block.parameters():
+        parameter.data.copy_(torch.randn(parameter.shape, generator=generator))
+    plain = torch.nn.GroupNorm(6, 6).double()
+    plain.load_state_dict(block[1].state_dict())
+
+    def textbook(x: torch.Tensor) -> torch.Tensor:
+        return plain(torch.nn.functional.conv2d(x, conv.weight, conv.bias, padding=padding))
+
+    x = torch.randn(3, 1, *size, dtype=torch.float64, generator=generator)
+    x[2] = 0.5  # a flat image has no variance inside, only at its border
+    x.requires_grad_()
+    weigh = torch.randn(3, 6, size[0] + 2 * padding - 2, size[1] + 2 * padding - 2, generator=generator).double()
+    results = []
+    for form, norm in ((block, block[1]), (textbook, plain)):
+        maps = form(x)
+        about = [x, conv.weight, conv.bias, norm.weight, norm.bias]
+        first = torch.autograd.grad((maps.relu() * weigh).sum(), about, create_graph=True)
+        second = torch.autograd.grad(first[0].square().sum() + first[1].square().sum(), [x, conv.weight])
+        results.append([maps, *first, *second])
+    for ours, expected in zip(*results, strict=True):
+        assert torch.allclose(ours, expected, rtol=1e-8, atol=1e-8), (ours - expected).abs().max()
+
+
+def test_one_channel_block_in_bfloat16_is_as_close_as_bfloat16_allows() -> None:
+    network = models.build("ConvNetD1", (1, 28, 28), 10, seed=0)
+    x = torch.randn(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    wide = network.blocks[0](x).detach()
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = network.blocks[0](x).detach()
+    narrow = network.to(torch.bfloat16).blocks[0](x.bfloat16()).detach()
+    for maps in (mixed, narrow):
+        assert maps.dtype == torch.bfloat16
+        assert float((maps.float() - wide).norm() / wide.norm()) < 0.005
 
 
 def test_only_28_by_28_digits_are_padded() -> None:
