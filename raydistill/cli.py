@@ -145,6 +145,35 @@ def experts(
 
 
 @app.command()
+def plan(
+    given: Given,
+    settings: Set = None,
+    out: Out = Path("runs"),
+    data_root: DataRoot = None,
+    address: Address = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a search will cost before it starts: hours, memory and disk, from a few pieces of its work timed here.
+
+    Example: raydistill plan searches/datadam_mnist.py:tune --data-root DIR
+    """
+    from raydistill import definitions, plan
+    from raydistill.track import Progress
+
+    search = definitions.load(given, settings or [])
+    with interruptible(), _runtime(address) as runtime:
+        from raydistill.stages import Experiment
+
+        experiment = Experiment(search, out / search.name, runtime, Progress(quiet=True), data_root)
+        experiment.check()
+        found = plan.forecast(search, experiment.data, runtime, data_root)
+    if as_json:
+        print(json.dumps(found.to_json()))
+    else:
+        plan.show(found)
+
+
+@app.command()
 def evaluate(
     distilled_set: Annotated[Path, typer.Argument(help="A distilled set: RUN/units/distill/final/set, or RUN itself.")],
     network: Annotated[str, typer.Option("--network", help="The students' architecture.")] = "ConvNetD3",
@@ -155,52 +184,18 @@ def evaluate(
     ] = None,
     seed: Seed = None,
     data_root: DataRoot = None,
+    address: Address = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """What a distilled set is worth: students trained on it, tested on the real test images."""
-    from raydistill.data.distilled import DistilledSet
-    from raydistill.data.load import DataConfig, load_test, source_class
-    from raydistill.evaluate.protocol import protocol as named
-    from raydistill.evaluate.scores import interval
-    from raydistill.evaluate.students import rate
-    from raydistill.models import build
+    """What a distilled set is worth: students trained on it side by side, tested on the real test images."""
+    from raydistill.appraise import Appraisal
     from raydistill.track import Progress
 
-    inner = distilled_set / "units" / "distill" / "final" / "set"
-    images = DistilledSet.load(inner if inner.exists() else distilled_set)
-    if source:
-        data = DataConfig(source=source)
-    elif recorded := images.manifest.get("data"):
-        data = DataConfig.parse(recorded)
-    else:
-        raise ArtifactError(f"{distilled_set} does not say which data it is of; name them with --data")
-    augment = images.manifest.get("config", {}).get("augment", source_class(data.source).augment)
-    chosen = named(protocol, augment=augment)
-    shape, classes = (images.pixels.shape[1], images.pixels.shape[2], images.pixels.shape[3]), len(images.classes)
-    build(network, shape, classes, 0)
-    test = load_test(data, data_root)
-    if (test.shape, test.num_classes) != (shape, classes):
-        there, here = (
-            f"{n} classes of {'x'.join(map(str, s))} pixels"
-            for n, s in ((test.num_classes, test.shape), (classes, shape))
-        )
-        raise ConfigError(f"{data.source} has {there}, the set {here}; leave out --data, or name the set's own")
-    progress = Progress(quiet)
-    progress.stage("evaluate", students, "students")
-    runs = []
-    with interruptible():
-        for i in range(students):
-            runs += rate(images, test, network, chosen, 1, (seed or 0) * 1000 + i)
-            progress.advance("evaluate", 1, f"{100 * runs[-1]:.2f} %")
-    progress.close()
-    mean, (low, high) = sum(runs) / len(runs), interval(runs)
-    about = {"mean": mean, "ci95": None if len(runs) < 2 else [low, high], "runs": runs}
-    if as_json:
-        print(json.dumps({"network": network, "protocol": protocol, "students": students, "accuracy": about}))
-        return
-    spread = "" if len(runs) < 2 else f" (95 % interval {100 * low:.2f} to {100 * high:.2f})"
-    print(f"{100 * mean:.2f} %{spread}: {students} x {network}, protocol {protocol}, {len(test)} test images")
+    appraisal = Appraisal(distilled_set, network, students, protocol, source, seed or 0, data_root)
+    with interruptible(), _runtime(address) as runtime, _closing(Progress(quiet)) as progress:
+        found = appraisal.run(runtime, progress)
+    print(json.dumps(found) if as_json else appraisal.sentence(found))
 
 
 @app.command()

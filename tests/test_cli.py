@@ -159,6 +159,7 @@ def test_person_reads_the_table_the_report_and_where_mlflow_is(run: Path, capsys
 
 def test_evaluate(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = ["evaluate", run, "--network", "ConvNetD1", "--students", "2", "--protocol", "seed", "--quiet"]
+    args += ["--address", "in-process"]
     said = call(capsys, *args, "--json")
     document = json.loads(said.out)
     assert said.code == 0
@@ -175,6 +176,7 @@ def test_evaluate(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_evaluate_takes_the_sets_folder_too(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     args = ["--network", "ConvNetD1", "--students", "1", "--protocol", "seed", "--quiet", "--json"]
+    args += ["--address", "in-process"]
     inner = call(capsys, "evaluate", run / "units" / "distill" / "final" / "set", *args)
     assert inner.out == call(capsys, "evaluate", run, *args).out
     assert json.loads(inner.out)["accuracy"]["ci95"] is None

@@ -23,7 +23,7 @@ LAYERS = (
     ("nas", "search"),
     ("definitions", "results"),
     ("report", "checks", "expert_stage"),
-    ("stages",),
+    ("appraise", "plan", "stages"),
     ("cli", "doctor"),
     ("__main__", "__init__"),
 )

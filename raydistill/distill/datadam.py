@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from raydistill.data import augment, formation
 from raydistill.data.images import DeviceImages
-from raydistill.distill.method import Method, MethodConfig, NetworkFactory
+from raydistill.distill.method import Method, MethodConfig, NetworkFactory, Phase
 from raydistill.models.convnet import Features
 from raydistill.models.fit import Fit, Recipe
 from raydistill.seeding import derive, torch_generator
@@ -172,6 +172,23 @@ class DataDAM(Method):
         self.velocity = torch.zeros_like(self.images, requires_grad=False)
         self._pool: dict[int, nn.Module] = {}
         self._known: dict[tuple[int, int], Statistics] = {}
+
+    @classmethod
+    def phases(cls, config: DataDAMConfig) -> tuple[DataDAMConfig, list[Phase]]:
+        """A pool costs most at its networks' first visits, less at each new draw, and least once all is known."""
+        pool, iterations = config.network_pool, config.iterations
+        if pool is None:
+            return super().phases(config)
+        width = len(config.network_stages)
+        draws = min(2, config.pool_draws)
+        sample = config.model_copy(update={"network_pool": width, "pool_draws": draws})
+        first = min(iterations, pool)
+        drawn = min(iterations, pool * config.pool_draws) - first
+        names = ("first visits of networks", "new draws", "iterations with known statistics")
+        counts = (first, drawn, iterations - first - drawn)
+        starts = (0, width, draws * width)
+        found = zip(names, counts, starts, strict=True)
+        return sample, [Phase(name, n, range(at, at + width)) for name, n, at in found if n]
 
     def step(self, iteration: int) -> Mapping[str, float]:
         """One update of all images (SGD with momentum)."""

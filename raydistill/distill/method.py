@@ -9,7 +9,7 @@ Shapes: C classes, n = C·ipc stored images, K channels, H×W pixels.
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -54,6 +54,16 @@ class MethodConfig(Config):
         return self.lr_img * (1 + math.cos(math.pi * iteration / self.iterations)) / 2
 
 
+class Phase(NamedTuple):
+    """Iterations that cost the same, for a forecast."""
+
+    name: str
+    times: float
+    "How many there are in the whole distillation, in units of a sample's iteration."
+    sample: range
+    "Iterations of the sample (see ``Method.phases``) that show what one costs."
+
+
 class Method(ABC):
     """A distillation under way.
 
@@ -81,6 +91,15 @@ class Method(ABC):
     def __init__(
         self, config: Any, real: DeviceImages, images: Tensor, labels: Tensor, network: NetworkFactory, seed: int
     ) -> None: ...
+
+    @classmethod
+    def phases(cls, config: Any) -> tuple[Any, list[Phase]]:
+        """How to forecast a distillation: a short one of the same kind, and which of its iterations are how typical.
+
+        Returns:
+            (the sample's config, the phases of ``config``); here all iterations cost the same and the first is a warm-up.
+        """
+        return config, [Phase("iterations", config.iterations, range(1, 3))]
 
     @property
     def student_lr(self) -> float | None:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from raydistill.data import augment, formation
 from raydistill.data.images import DeviceImages
 from raydistill.distill import unroll
-from raydistill.distill.method import Method, MethodConfig, NetworkFactory
+from raydistill.distill.method import Method, MethodConfig, NetworkFactory, Phase
 from raydistill.distill.unroll import Form, Matched, Problem, Step
 from raydistill.errors import ConfigError
 from raydistill.experts.curriculum import CurriculumConfig
@@ -139,6 +139,14 @@ class PAD(Method):
         if config.labels == "soft":
             self.logits = self._first_labels(len(real.classes))
             self.velocity["logits"] = torch.zeros_like(self.logits)
+
+    @classmethod
+    def phases(cls, config: PADConfig) -> tuple[PADConfig, list[Phase]]:
+        """An iteration's cost is that of its student's steps; two of them show it."""
+        steps = min(2, config.syn_steps)
+        window = None if config.window is None else min(config.window, steps)
+        sample = config.model_copy(update={"syn_steps": steps, "window": window})
+        return sample, [Phase(f"{steps} student steps", config.iterations * config.syn_steps / steps, range(1, 2))]
 
     def step(self, iteration: int) -> Mapping[str, float]:
         """One update of images, rate and labels, unless the loss is above ``threshold`` or no number."""

@@ -1,0 +1,99 @@
+"""What a distilled set is worth, asked outside of any run: `raydistill evaluate`."""
+
+from pathlib import Path
+from typing import Any
+
+from raydistill.data.distilled import DistilledSet
+from raydistill.data.load import DataConfig, load_test, source_class
+from raydistill.errors import ArtifactError, ConfigError
+from raydistill.evaluate.protocol import protocol as named
+from raydistill.evaluate.scores import interval
+from raydistill.evaluate.students import rate
+from raydistill.expert_stage import Display
+from raydistill.models import build
+from raydistill.runtime.base import Runtime
+
+
+class Appraisal:
+    """Students to be trained on a set and tested; everything is checked before the first begins.
+
+    Args:
+        path: a distilled set's folder, or a run's.
+        network: the students' architecture.
+        students: how many.
+        protocol: ``seed``, ``field`` or ``fast``.
+        source: data source to test on; ``None``: the set's own.
+        seed: names the students' draws.
+        data_root: where real data are looked for first.
+
+    Raises:
+        ArtifactError: no such set, or it does not say which data it is of.
+        ConfigError: the network or the data do not fit the set.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        network: str,
+        students: int,
+        protocol: str,
+        source: str | None,
+        seed: int,
+        data_root: Path | None,
+    ) -> None:
+        inner = path / "units" / "distill" / "final" / "set"
+        self.images = images = DistilledSet.load(inner if inner.exists() else path)
+        if source:
+            data = DataConfig(source=source)
+        elif recorded := images.manifest.get("data"):
+            data = DataConfig.parse(recorded)
+        else:
+            raise ArtifactError(f"{path} does not say which data it is of; name them with --data")
+        augment = images.manifest.get("config", {}).get("augment", source_class(data.source).augment)
+        self.protocol = named(protocol, augment=augment)
+        self.network, self.students, self.seed = network, students, seed
+        shape, classes = (images.pixels.shape[1], images.pixels.shape[2], images.pixels.shape[3]), len(images.classes)
+        build(network, shape, classes, 0)
+        self.test = load_test(data, data_root)
+        if (self.test.shape, self.test.num_classes) != (shape, classes):
+            there, here = (
+                f"{n} classes of {'x'.join(map(str, s))} pixels"
+                for n, s in ((self.test.num_classes, self.test.shape), (classes, shape))
+            )
+            raise ConfigError(f"{data.source} has {there}, the set {here}; leave out --data, or name the set's own")
+
+    def run(self, runtime: Runtime, display: Display) -> dict[str, Any]:
+        """Train and test the students; ``network``, ``protocol``, ``students`` and ``accuracy`` (mean, ci95, runs)."""
+        display.stage("evaluate", self.students, "students")
+        shared = {
+            "images": self.images,
+            "on": self.test,
+            "network": self.network,
+            "protocol": self.protocol,
+            "students": 1,
+        }
+        items = [{"seed": self.seed * 1000 + i} for i in range(self.students)]
+        found: dict[int, float] = {}
+        for index, (accuracy,) in runtime.map(rate, items, shared):
+            found[index] = accuracy
+            display.advance("evaluate", 1, f"{100 * accuracy:.2f} %")
+        runs = [found[i] for i in range(self.students)]
+        about = {"mean": sum(runs) / len(runs), "ci95": list(interval(runs)) if len(runs) > 1 else None, "runs": runs}
+        return {
+            "network": self.network,
+            "protocol": self.protocol.name,
+            "students": self.students,
+            "accuracy": about,
+        }
+
+    def sentence(self, found: dict[str, Any]) -> str:
+        """The result for a person."""
+        accuracy = found["accuracy"]
+        spread = ""
+        if accuracy["ci95"]:
+            low, high = (100 * bound for bound in accuracy["ci95"])
+            spread = f" (95 % interval {low:.2f} to {high:.2f})"
+        return (
+            f"{100 * accuracy['mean']:.2f} %{spread}: {self.students} x {self.network}, "
+            f"protocol {self.protocol.name}, {len(self.test)} test images"
+        )

@@ -1,0 +1,269 @@
+"""What a search will cost before it starts: a few real pieces of each kind of work are timed, the rest is counted.
+
+Pieces run side by side as the work itself will, so what workers cost each other is in the figures. Starting Ray and
+writing the report are not; both take seconds.
+"""
+
+import resource
+import statistics
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from raydistill import expert_stage, registry
+from raydistill.data.images import DeviceImages
+from raydistill.data.load import TrainData, load_test
+from raydistill.distill import loop
+from raydistill.distill.method import MethodConfig
+from raydistill.evaluate import arms
+from raydistill.evaluate.protocol import Protocol
+from raydistill.experts.trajectory import JUDGED_ON
+from raydistill.models import build
+from raydistill.models.fit import EncodedImages, Fit, Recipe, predict
+from raydistill.models.flat import Layout, flatten
+from raydistill.nas import rank
+from raydistill.runtime.base import Runtime
+from raydistill.search.definition import Budget, Search
+from raydistill.search.stopping import rungs
+from raydistill.seeding import torch_generator
+
+TIMED_STEPS = 3
+JUDGED = 500
+"Images that a test pass is timed on."
+
+
+class Cost(NamedTuple):
+    """One line of the forecast."""
+
+    stage: str
+    what: str
+    times: float
+    "How often; of what may be stopped early, how often it is expected."
+    each: float
+    "Seconds."
+    at_once: int
+    "Workers that share it."
+
+    @property
+    def seconds(self) -> float:
+        """Of wall time."""
+        return self.times * self.each / self.at_once
+
+
+class Forecast(NamedTuple):
+    """What ``raydistill plan`` says."""
+
+    costs: list[Cost]
+    disk: int
+    "Bytes of expert trajectories."
+    memory: int
+    "Bytes that a worker had come to need after it was timed."
+
+    @property
+    def seconds(self) -> float:
+        """Of wall time, all stages."""
+        return sum(cost.seconds for cost in self.costs)
+
+    def to_json(self) -> dict[str, Any]:
+        """For machines."""
+        rows = [cost._asdict() | {"seconds": cost.seconds} for cost in self.costs]
+        return {"costs": rows, "seconds": self.seconds, "disk_bytes": self.disk, "memory_bytes": self.memory}
+
+
+def forecast(search: Search, data: TrainData, runtime: Runtime, data_root: Path | None = None) -> Forecast:
+    """Time pieces of a search's work on ``runtime`` and count how many there are."""
+    plan = _Plan(search, data, runtime)
+    plan.experts()
+    plan.trials()
+    plan.distill()
+    plan.evaluate(len(load_test(search.data, data_root)))
+    plan.nas()
+    want = expert_stage.wanted(search)
+    return Forecast(plan.costs, expert_stage.disk_bytes(want, data) if want else 0, plan.memory)
+
+
+def expected_trials(budget: Budget, iterations: int) -> list[tuple[int, int, float]]:
+    """(from, to, how many trials are expected to run these iterations), if each is as good as any other at every rung."""
+    marks = [0, *rungs(budget, iterations), iterations]
+    reached: list[list[float]] = []
+    for number in range(budget.trials):
+        settled = reached[: max(0, number - budget.parallel + 1)]
+        chance, row = 1.0, []
+        for rung in range(len(marks) - 1):
+            row.append(chance)
+            compared = 1 + int(sum(other[rung] for other in settled))
+            places = compared // budget.reduction
+            chance *= places / compared if places else 1.0
+        reached.append(row)
+    return [(marks[i], marks[i + 1], sum(row[i] for row in reached)) for i in range(len(marks) - 1)]
+
+
+class _Plan:
+    """The forecast under way: ``costs`` so far, and how to time a piece."""
+
+    def __init__(self, search: Search, data: TrainData, runtime: Runtime) -> None:
+        self.search, self.data, self.runtime = search, data, runtime
+        self.room = runtime.capacity(search.budget.cpus, search.budget.gpus)
+        self.costs: list[Cost] = []
+        self.memory = 0
+
+    def experts(self) -> None:
+        """Epochs of all trajectories; the difficulty's networks are few and left out."""
+        want = expert_stage.wanted(self.search)
+        if want is None:
+            return
+        recipe, batch = want.config.recipe, want.config.recipe.batch
+        steps = want.config.epoch_steps or -(-len(self.data.train) // batch)
+        timed = self._time("training", want.config.count, network=want.network, recipe=recipe, images=None)
+        epoch = steps * timed["step"] + timed["judged"] * min(JUDGED_ON, len(self.data.val))
+        self._add("experts", "epochs", want.config.count * want.epochs, epoch, want.config.count)
+
+    def trials(self) -> None:
+        """Iterations between two rungs, and the students that rate the trials there."""
+        if not self.search.space:
+            return
+        budget, own = self.search.budget, self.search.without_space().distill
+        timed = self._time("iterations", budget.parallel, config=own)
+        rating = self._student(own.network, budget.validation, own, len(self.data.val), budget.parallel)
+        for low, high, trials in expected_trials(budget, own.iterations):
+            before, after = _counts(own, low), _counts(own, high)
+            each = sum((after[name] - before.get(name, 0.0)) * timed[name] for name in after)
+            each += budget.students * rating
+            self._add(
+                "search", f"trials, iterations {low} to {high}", trials, each, min(budget.parallel, budget.trials)
+            )
+
+    def distill(self) -> None:
+        """The final set; nothing where the best trial's is taken."""
+        if self.search.space and not self.search.final:
+            return
+        config = self.search.without_space().override(self.search.final).distill
+        timed = self._time("iterations", 1, self.search.budget.final_cpus, config=config)
+        for name, count in _counts(config, config.iterations).items():
+            self._add("distill", name, count, timed[name], 1)
+
+    def evaluate(self, tests: int) -> None:
+        """Students of every arm; an arm's are timed on as many images as it has."""
+        config, distill = self.search.evaluate, self.search.distill
+        items = arms.items(config, distill.network)
+        for arm, network in dict.fromkeys((item.arm, item.network) for item in items):
+            students = sum((item.arm, item.network) == (arm, network) for item in items)
+            of = None if arm == "whole" else distill
+            each = self._student(network, arms.protocol_of(arm, config), of, tests, len(items))
+            self._add("evaluate", f"{arm}, students of {network}", students, each, len(items))
+
+    def nas(self) -> None:
+        """Every network of the grid on the distilled set."""
+        config = self.search.nas
+        if config is None:
+            return
+        names = rank.networks(config, self.data.train.shape)
+        for name in names:
+            each = self._student(name, config.protocol, self.search.distill, len(self.data.val), len(names))
+            self._add("nas", name, config.students, each, len(names))
+
+    def _student(self, network: str, protocol: Protocol, of: MethodConfig | None, judged: int, workers: int) -> float:
+        """Seconds of one student trained and judged; ``of`` tells how many images it is trained on, ``None``: all."""
+        images = None if of is None else of.ipc * self.data.train.num_classes * of.factor**2
+        timed = self._time("training", workers, network=network, recipe=protocol, images=images)
+        steps = -(-(images or len(self.data.train)) // protocol.batch)
+        return len(protocol.rates()) * steps * timed["step"] + judged * timed["judged"]
+
+    def _time(self, kind: str, workers: int, cpus: float | None = None, **item: Any) -> dict[str, float]:
+        """Seconds by name, the mean of as many workers as will do this work at once."""
+        budget = self.search.budget
+        cpus = budget.cpus if cpus is None else cpus
+        items = [{"kind": kind, **item}] * max(1, min(workers, self.runtime.capacity(cpus, budget.gpus)))
+        found = [timed for _, timed in self.runtime.map(time_piece, items, {"data": self.data}, cpus, budget.gpus)]
+        self.memory = max(self.memory, *(int(timed.pop("memory")) for timed in found))
+        return {name: statistics.fmean(timed[name] for timed in found) for name in found[0]}
+
+    def _add(self, stage: str, what: str, count: float, each: float, workers: int) -> None:
+        self.costs.append(Cost(stage, what, count, each, max(1, min(workers, self.room))))
+
+
+def time_piece(*, data: TrainData, kind: str, device: str, **item: Any) -> dict[str, float]:
+    """Seconds of one piece of work, as a piece of work itself; and ``memory``, the process's peak in bytes."""
+    timed = (_iterations if kind == "iterations" else _training)(data, device=device, **item)
+    return {**timed, "memory": 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+
+
+def _counts(config: MethodConfig, iterations: int) -> dict[str, float]:
+    """Phase → how many of its iterations there are among the first ``iterations``."""
+    _, phases = registry.resolve("method", config.method).phases(config.model_copy(update={"iterations": iterations}))
+    return {phase.name: phase.times for phase in phases}
+
+
+def _iterations(data: TrainData, config: MethodConfig, device: str) -> dict[str, float]:
+    """Phase → seconds of one of its iterations."""
+    sample, phases = registry.resolve("method", config.method).phases(config)
+    real = DeviceImages(data.train, data.encoding, device)
+    experts = [_StandIn(data, config.network)] if hasattr(config, "experts") else None
+    method = loop.start(sample, real, 0, experts)  # type: ignore[arg-type]
+    seconds = []
+    for iteration in range(max(phase.sample.stop for phase in phases)):
+        started = time.perf_counter()
+        method.step(iteration)
+        seconds.append(time.perf_counter() - started)
+    return {phase.name: statistics.fmean(seconds[i] for i in phase.sample) for phase in phases}
+
+
+def _training(data: TrainData, network: str, recipe: Recipe, images: int | None, device: str) -> dict[str, float]:
+    """Seconds of a ``step`` on a set of ``images`` (``None``: all real ones), and of one image ``judged``."""
+    real = DeviceImages(data.train, data.encoding, device)
+    indices = torch.arange(images or 0) % len(real)
+    train: Any = real if images is None else EncodedImages(real.take(indices), real.labels[indices])
+    net = build(network, data.train.shape, data.train.num_classes, 0, device)
+    fit = Fit(net, train, recipe, 0)
+    fit.run(1)
+    steps = TIMED_STEPS * fit.steps_per_epoch if images is not None else TIMED_STEPS  # a last batch may be small
+    started = time.perf_counter()
+    fit.run(steps)
+    step = (time.perf_counter() - started) / steps
+    judged = EncodedImages(real.take(torch.arange(min(JUDGED, len(real)))), real.labels)
+    started = time.perf_counter()
+    predict(net, judged)
+    return {"step": step, "judged": (time.perf_counter() - started) / len(judged)}
+
+
+class _StandIn:
+    """In the place of a trajectory that is not trained yet: what matching it costs does not depend on what it holds."""
+
+    path = Path("stand-in")
+    epochs = 10**6
+
+    def __init__(self, data: TrainData, network: str) -> None:
+        net = build(network, data.train.shape, data.train.num_classes, 0)
+        self.layout, self.start = Layout.of(net), flatten(net)
+
+    def snapshot(self, epoch: int) -> torch.Tensor:
+        """Parameters [P] that move a little each epoch."""
+        return self.start + 1e-3 * epoch * torch.randn(self.start.shape, generator=torch_generator(0, "stand-in"))
+
+
+def show(found: Forecast) -> None:
+    """Print the forecast for a person."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("stage", "what", "how often", "seconds each", "at once", "wall time", box=None)
+    for cost in found.costs:
+        cells = (f"{cost.times:.4g}", f"{cost.each:.3g}", str(cost.at_once), duration(cost.seconds))
+        table.add_row(cost.stage, cost.what, *cells)
+    table.add_section()
+    table.add_row("all", "", "", "", "", duration(found.seconds))
+    Console().print(table)
+    print(f"memory of a worker {found.memory / 1e9:.1f} GB; disk for experts {found.disk / 1e9:.2f} GB")
+
+
+def duration(seconds: float) -> str:
+    """``3 min 20 s`` and the like."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
