@@ -14,6 +14,7 @@ from raydistill.artifacts import COMPLETED, DIVERGED, Unit
 from raydistill.data.distilled import DistilledSet
 from raydistill.data.images import DeviceImages
 from raydistill.data.load import TrainData, load_test
+from raydistill.errors import ConfigError
 from raydistill.evaluate import trained
 from raydistill.evaluate.students import judge
 from raydistill.expert_stage import Display
@@ -37,6 +38,22 @@ class Stage(NamedTuple):
     images: DistilledSet
     runtime: Runtime
     display: Display
+
+
+def check_workers(search: Search, runtime: Runtime) -> None:
+    """Find out before anything is trained whether the team of the confirmation has room; without Ray it is one process.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    if search.nas is None or search.nas.confirm == 0 or isinstance(runtime, Local):
+        return
+    places = runtime.capacity(search.budget.cpus, search.budget.gpus)
+    if places < search.nas.workers:
+        raise ConfigError(
+            f"nas.workers={search.nas.workers}: this cluster has room for {places} of budget.cpus="
+            f"{search.budget.cpus:g} and budget.gpus={search.budget.gpus:g}; lower one of them"
+        )
 
 
 def run_nas(

@@ -102,6 +102,8 @@ class Experiment:
         budget = self.search.budget
         for cpus in {budget.cpus, budget.final_cpus}:
             self.runtime.capacity(cpus, budget.gpus)
+        if "nas" in stages:
+            nas_stage.check_workers(self.search, self.runtime)
 
     def _searcher(self) -> Callable[..., None]:
         from raydistill.runtime.local import Local

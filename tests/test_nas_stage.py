@@ -9,6 +9,7 @@ import pytest
 
 from raydistill import artifacts, definitions, nas_stage, results
 from raydistill.artifacts import Unit
+from raydistill.errors import ConfigError
 from raydistill.evaluate import students, trained
 from raydistill.nas import confirm, rank
 from raydistill.runtime.local import Local
@@ -262,3 +263,18 @@ def dies_at(count: int) -> Any:
         end(*args)
 
     return dying
+
+
+class Cramped:
+    """A cluster with room for three processes."""
+
+    def capacity(self, cpus: float, gpus: float) -> int:
+        return 3
+
+
+def test_a_team_without_room_is_refused_before_anything_is_trained(search: Search) -> None:
+    with pytest.raises(ConfigError, match=r"nas\.workers=4: this cluster has room for 3"):
+        nas_stage.check_workers(search.override({"nas.workers": 4}), Cramped())  # type: ignore[arg-type]
+    for fine in ({"nas.workers": 3}, {"nas.workers": 4, "nas.confirm": 0}, {"nas": None}):
+        nas_stage.check_workers(search.override(fine), Cramped())  # type: ignore[arg-type]
+    nas_stage.check_workers(search.override({"nas.workers": 4}), Local())
