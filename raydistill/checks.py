@@ -6,7 +6,7 @@ from raydistill.data.images import ImageSet
 from raydistill.distill.method import MethodConfig
 from raydistill.errors import ConfigError
 from raydistill.models import build
-from raydistill.nas import rank
+from raydistill.nas import rank, sampled
 from raydistill.search.definition import Search, edges
 
 
@@ -26,8 +26,12 @@ def check_fit(search: Search, train: ImageSet, with_coresets: bool) -> None:
         build(name, shape, classes, 0)
     if search.nas is not None:
         rank.networks(search.nas, shape)
+        if search.nas.sampled is not None:
+            sampled.as_search(search, shape)
     fewest = min(len(members) for members in train.by_class())
     coresets = set(search.evaluate.baselines) - {"whole"} if with_coresets else set()
+    if search.nas is not None and "random" in search.nas.baselines:
+        coresets.add("random")
     for config in extremes(search):
         build(config.network, shape, classes, 0)
         needed = 0 if config.init == "noise" else config.ipc * config.factor**2

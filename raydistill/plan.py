@@ -155,14 +155,34 @@ class _Plan:
             self._add("evaluate", f"{arm}, students of {network}", students, each, len(items))
 
     def nas(self) -> None:
-        """Every network of the grid on the distilled set."""
-        config = self.search.nas
+        """Every distinct network on every proxy; what Optuna draws and what is confirmed costs what the mean of them does."""
+        config, train = self.search.nas, self.data.train
         if config is None:
             return
-        names = rank.networks(config, self.data.train.shape)
+        listed = rank.distinct(rank.networks(config, train.shape))
+        names = listed or [self.search.distill.network]
+        small = config.students * sum(
+            proxy != "whole" for proxy in config.proxies
+        )  # early stopping is as long as the set
+        whole = config.protocol.model_copy(update={"epochs": config.whole_epochs})
+        confirm = config.protocol.model_copy(update={"epochs": config.confirm_epochs})
+        each: dict[str, list[float]] = {"small": [], "whole": [], "confirm": []}
         for name in names:
-            each = self._student(name, config.protocol, self.search.distill, len(self.data.val), len(names))
-            self._add("nas", name, config.students, each, len(names))
+            each["small"].append(
+                self._student(name, config.protocol, self.search.distill, len(self.data.val), len(names))
+            )
+            if "whole" in config.baselines:
+                each["whole"].append(self._student(name, whole, None, len(self.data.val), len(names)))
+            if config.confirm:
+                each["confirm"].append(self._student(name, confirm, None, confirm.epochs * len(self.data.val), 1))
+        trained = len(listed) + (0 if config.sampled is None else config.sampled.samples)
+        self._add("nas", "networks on small sets", trained * small, statistics.fmean(each["small"]), len(names))
+        if each["whole"]:
+            times = trained * config.students
+            self._add("nas", "networks on all images", times, statistics.fmean(each["whole"]), len(names))
+        if each["confirm"]:
+            times = trained if config.confirm == "all" else min(config.confirm, trained)
+            self._add("nas", "confirmed networks", times / config.workers, statistics.fmean(each["confirm"]), 1)
 
     def _student(self, network: str, protocol: Protocol, of: MethodConfig | None, judged: int, workers: int) -> float:
         """Seconds of one student trained and judged; ``of`` tells how many images it is trained on, ``None``: all."""

@@ -10,6 +10,7 @@ from raydistill import artifacts, provenance
 from raydistill.artifacts import units
 from raydistill.errors import ConfigError
 from raydistill.experts.store import FOLDER
+from raydistill.nas.summary import summary
 from raydistill.search.definition import Search
 from raydistill.search.trials import best_trial, read_trials
 
@@ -57,7 +58,7 @@ def update(run: Path, **fields: Any) -> dict[str, Any]:
         "search": _search(run),
         "distill": _distill(run),
         "evaluate": _evaluations(run),
-        "nas": _nas(run),
+        "nas": summary(run),
     }
     stages: dict[str, Any] = {name: part for name, part in parts.items() if part}
     known["stages"] = stages
@@ -152,20 +153,3 @@ def _evaluations(run: Path) -> list[dict[str, Any]]:
         row |= {name: metrics.get(name) for name in ("balanced_accuracy", "auc")}
         rows.append({**row, "seconds": record["seconds"]})
     return rows
-
-
-def _nas(run: Path) -> dict[str, Any] | None:
-    records = [r for r in (u.read() for u in units(run, "nas")) if r["status"] == artifacts.COMPLETED]
-    if not records:
-        return None
-    from raydistill.models import canonical as architecture
-
-    ranked = sorted(records, key=lambda r: (-r["metrics"]["accuracy"], r["network"]))
-    ranking = [{"name": r["network"], "accuracy": r["metrics"]["accuracy"], "seconds": r["seconds"]} for r in ranked]
-    return {
-        "names": len(ranked),
-        "distinct": len({architecture(r["network"]) for r in ranked}),
-        "ranking": ranking,
-        "best": ranking[0]["name"],
-        "seconds": sum(r["seconds"] for r in ranked),
-    }

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from raydistill import artifacts, expert_stage, results
+from raydistill import artifacts, expert_stage, nas_stage, results
 from raydistill.artifacts import COMPLETED, DIVERGED, FAILED, Unit
 from raydistill.checks import check_fit
 from raydistill.config import Scalar
@@ -24,7 +24,6 @@ from raydistill.errors import ArtifactError, ConfigError, RaydistillError
 from raydistill.evaluate import arms
 from raydistill.expert_stage import Display
 from raydistill.experts import store
-from raydistill.nas import rank
 from raydistill.runtime.base import Runtime, threads
 from raydistill.search.definition import Search
 from raydistill.search.ledger import Ledger
@@ -103,6 +102,8 @@ class Experiment:
         budget = self.search.budget
         for cpus in {budget.cpus, budget.final_cpus}:
             self.runtime.capacity(cpus, budget.gpus)
+        if "nas" in stages:
+            nas_stage.check_workers(self.search, self.runtime)
 
     def _searcher(self) -> Callable[..., None]:
         from raydistill.runtime.local import Local
@@ -170,7 +171,7 @@ class Experiment:
 
     def _forget(self) -> None:
         """Remove an earlier set and all that was measured on it."""
-        for stale in ("distill/final", "evaluate/distilled-*", "evaluate/initial-*", "nas/*"):
+        for stale in ("distill/final", "evaluate/distilled-*", "evaluate/initial-*", "nas/distilled-*"):
             for directory in (self.run / "units").glob(stale):
                 shutil.rmtree(directory)
 
@@ -292,31 +293,10 @@ class Experiment:
         )
 
     def run_nas(self) -> None:
-        """Train the grid's networks on the distilled set and rank them on the validation split."""
-        config = self.search.nas
-        if config is None:
-            return
-        distilled = self.distilled()
-        todo = rank.networks(config, self.data.train.shape)
-        self.display.stage("nas", len(todo), "networks")
-        shared = {"images": distilled, "val": self.data.val, "config": config, "seed": derive(self.search.seed, "nas")}
-        open_units = []
-        for name in todo:
-            unit = Unit(self.run / "units" / "nas" / name)
-            about = {"set": distilled.manifest["checksums"], "protocol": config.protocol.to_json(), "network": name}
-            fingerprint = artifacts.fingerprint_of(results.canonical(about), config.students, self.search.seed)
-            if unit.read().get("fingerprint") == fingerprint and unit.status == COMPLETED:
-                self.display.advance("nas")
-                continue
-            unit.begin(fingerprint, {"network": name, **config.protocol.flat()}, results.tags(self.search))
-            open_units.append(unit)
-        budget = self.search.budget
-        items = [{"network": unit.name} for unit in open_units]
-        for index, result in self.runtime.map(rank.rate_network, items, shared, cpus=budget.cpus, gpus=budget.gpus):
-            unit = open_units[index]
-            metrics = {"accuracy": result["accuracy"], "seconds": result["seconds"]}
-            unit.finish(COMPLETED, metrics, network=unit.name, runs=result["runs"], seconds=result["seconds"])
-            self.display.advance("nas", 1, f"{unit.name}: {100 * result['accuracy']:.2f} %")
+        """Rank networks by what they learn from the distilled set, and train the best on all images (``nas_stage``)."""
+        if self.search.nas is not None:
+            images, runtime = self.distilled(), self.runtime
+            nas_stage.run_nas(self.search, self.run, self.data, images, runtime, self.display, self.data_root)
 
     def distilled(self) -> DistilledSet:
         """The run's result.

@@ -1,6 +1,7 @@
 """Handwritten digits in a few minutes: the whole path on real images, without a network or a GPU.
 
     raydistill run searches/quickstart.py
+    raydistill run searches/quickstart.py:nas      more networks, and whether their order is that on all images
 
 scikit-learn's 1,797 digits (8×8) are distilled to ten images a class with DataDAM (Sajedi et al., ICCV 2023); eight
 settings are tried with Optuna on Ray Tune, poor ones stopped early; the best set is rated beside random real images, a
@@ -47,5 +48,20 @@ search = Search(
     nas=NASConfig(
         networks=("ConvNetD1", "ConvNetD2", "ConvNetD3", "ConvNetW32", "ConvNetBN", "ConvNetMP"),
         protocol=protocol("seed", augment="none"),
+        confirm=0,
     ),
+)
+
+nas = search.override(
+    {
+        "name": "quickstart_nas",
+        "space": {},
+        "nas": NASConfig(
+            protocol=protocol("seed", augment="none"),
+            students=2,
+            baselines=("random", "early", "whole"),
+            whole_epochs=20,
+            confirm_epochs=60,
+        ),
+    }
 )

@@ -23,13 +23,14 @@ LAYERS = (
     ("nas", "search"),
     ("definitions", "results"),
     ("report", "checks", "expert_stage"),
-    ("appraise", "plan", "stages"),
+    ("appraise", "nas_stage", "plan"),
+    ("stages",),
     ("cli", "doctor"),
     ("__main__", "__init__"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 ALLOWED = {
-    "ray": ("runtime/on_ray.py", "search/tune.py"),
+    "ray": ("runtime/on_ray.py", "runtime/train_on_ray.py", "search/tune.py"),
     "optuna": ("search/",),
     "mlflow": ("track/to_mlflow.py",),
 }

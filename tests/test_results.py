@@ -103,16 +103,6 @@ def test_evaluations(run: Path) -> None:
     assert whole["accuracy"]["runs"] == [0.99]
 
 
-def test_nas_ranking(run: Path) -> None:
-    for name, accuracy in (("ConvNetD1", 0.5), ("ConvNetD3", 0.9), ("ConvNetW128", 0.7), ("ConvNetD2", 0.7)):
-        unit(run, "nas", name).finish(COMPLETED, {"accuracy": accuracy}, network=name, runs=[accuracy], seconds=1.0)
-    unit(run, "nas", "ConvNetD4")
-    nas = results.update(run)["stages"]["nas"]
-    assert [entry["name"] for entry in nas["ranking"]] == ["ConvNetD3", "ConvNetD2", "ConvNetW128", "ConvNetD1"]
-    # ConvNetW128 is ConvNetD3 under another name.
-    assert (nas["names"], nas["distinct"], nas["best"], nas["seconds"]) == (4, 3, "ConvNetD3", 4.0)
-
-
 def test_stage_whose_units_are_gone_goes_too(run: Path) -> None:
     evaluation(run, "distilled", [0.8])
     assert "evaluate" in results.update(run)["stages"]

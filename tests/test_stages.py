@@ -94,7 +94,7 @@ def test_every_stage_leaves_its_units(whole: tuple[Path, Heard]) -> None:
     assert statuses(run, "distill") == {"final": "completed"}
     arms = ["distilled-ConvNetD1", "random-ConvNetD1", "whole-ConvNetD1"]
     assert statuses(run, "evaluate") == dict.fromkeys(arms, "completed")
-    assert statuses(run, "nas") == dict.fromkeys(["ConvNetD1", "ConvNetD2"], "completed")
+    assert statuses(run, "nas") == dict.fromkeys(["distilled-ConvNetD1-0", "distilled-ConvNetD2-0"], "completed")
 
 
 def test_display_counts_add_up(whole: tuple[Path, Heard]) -> None:
@@ -261,7 +261,9 @@ def test_killed_within_nas(
             opened(search, run, resume=True).run_nas()
     assert Counter(statuses(run, "nas").values()) == {"completed": 1, "running": 1}
     opened(search, run, resume=True).run_nas()
-    found, expected = ([(u.name, u.read()["runs"]) for u in artifacts.units(r, "nas")] for r in (run, whole[0]))
+    found, expected = (
+        [(u.name, u.read()["metrics"]["accuracy"]) for u in artifacts.units(r, "nas")] for r in (run, whole[0])
+    )
     assert found == expected
 
 

@@ -30,7 +30,7 @@ search = Search(
         random_draws=1,
         whole_epochs=1,
     ),
-    nas=NASConfig(networks=("ConvNetD1", "ConvNetD2"), protocol=protocol("fast", epochs=1)),
+    nas=NASConfig(networks=("ConvNetD1", "ConvNetD2"), protocol=protocol("fast", epochs=1), confirm=0),
 )
 other = search.override({"name": "other", "space": {}})
 """

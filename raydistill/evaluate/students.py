@@ -33,6 +33,7 @@ def train_student(
     protocol: Protocol,
     seed: int,
     device: torch.device | str = "cpu",
+    steps: int | None = None,
 ) -> torch.nn.Module:
     """A fresh network, trained by the protocol.
 
@@ -44,15 +45,18 @@ def train_student(
         protocol: how.
         seed: names its initialisation, permutations and augmentation draws.
         device: where.
+        steps: how many; ``None``: the protocol's epochs. The same share of them has the first learning rate.
     """
     net = build(network, shape, classes, derive(seed, "network"), device)
     fit = Fit(net, train, protocol, derive(seed, "fit"))
     rates = protocol.rates()
-    at_first = rates.count(rates[0])
-    fit.run(at_first * fit.steps_per_epoch)
-    if at_first < len(rates):
+    if steps is None:
+        steps = len(rates) * fit.steps_per_epoch
+    at_first = steps * rates.count(rates[0]) // len(rates)
+    fit.run(at_first)
+    if at_first < steps:
         fit.set_rate(rates[-1])
-        fit.run((len(rates) - at_first) * fit.steps_per_epoch)
+        fit.run(steps - at_first)
     return net
 
 

@@ -4,7 +4,7 @@ import torch
 
 from raydistill.models.classic import PLANS, PlainNet, ResNet18
 from raydistill.models.convnet import ConvNet, ConvNetConfig, Features
-from raydistill.models.names import GRID, canonical, convnet_config, known_networks, require
+from raydistill.models.names import GRID, canonical, convnet_config, known_networks, name_of, require
 
 __all__ = [
     "GRID",
@@ -16,6 +16,7 @@ __all__ = [
     "canonical",
     "convnet_config",
     "known_networks",
+    "name_of",
     "require",
 ]
 

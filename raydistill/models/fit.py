@@ -78,9 +78,14 @@ class Fit:
         data: what it is trained on.
         recipe: how.
         seed: names the permutations and augmentation draws.
+        rank: of this process among those that train the network together.
+        size: how many these are; each takes every ``size``-th image of a batch.
     """
 
-    def __init__(self, net: nn.Module, data: Trainable, recipe: Recipe, seed: int) -> None:
+    def __init__(
+        self, net: nn.Module, data: Trainable, recipe: Recipe, seed: int, rank: int = 0, size: int = 1
+    ) -> None:
+        self.rank, self.size = rank, size
         self.net = net.train()
         self.data = data
         self.recipe = recipe
@@ -97,6 +102,17 @@ class Fit:
         self._optimiser = torch.optim.SGD(
             self.net.parameters(), lr=lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True
         )
+
+    def momenta(self) -> list[Tensor]:
+        """The optimiser's momentum of each parameter; zeros where it has none yet, which is the same."""
+        known = [self._optimiser.state[p].get("momentum_buffer") for p in self.net.parameters()]
+        return [torch.zeros_like(p) if m is None else m for p, m in zip(self.net.parameters(), known, strict=True)]
+
+    def go_on(self, step: int, momenta: list[Tensor]) -> None:
+        """Take up another ``Fit`` after ``step`` steps; the network's own tensors are for the caller to load."""
+        self.step = step
+        for parameter, momentum in zip(self.net.parameters(), momenta, strict=True):
+            self._optimiser.state[parameter]["momentum_buffer"] = momentum.to(parameter.device, copy=True)
 
     def run(self, steps: int) -> float:
         """Take ``steps`` further steps; returns the last batch's loss (NaN for none)."""
@@ -116,11 +132,14 @@ class Fit:
 
     def _one(self, indices: Tensor) -> float:
         recipe = self.recipe
-        inputs = self.data.take(indices)
-        targets = self.data.labels.index_select(0, indices.to(self.data.labels.device))
+        # A batch smaller than the team is trained on by each alike.
+        own = slice(self.rank, None, self.size) if len(indices) >= self.size else slice(None)
+        inputs = self.data.take(indices[own])
+        targets = self.data.labels.index_select(0, indices[own].to(self.data.labels.device))
         generator = torch_generator(self.seed, "augment", self.step)
         size = (inputs.shape[-2], inputs.shape[-1])
-        inputs = augment.apply(inputs, augment.draw(recipe.augment, len(inputs), size, generator))
+        drawn = augment.draw(recipe.augment, len(indices), size, generator)
+        inputs = augment.apply(inputs, None if drawn is None else drawn._replace(numbers=drawn.numbers[:, own]))
         loss = self._gradient(inputs, targets)
         if recipe.sharpness:
             self._sharpen(inputs, targets)

@@ -1,10 +1,14 @@
 """The networks by name: one table for the ConvNet family, one for the others.
 
 The bare name ``ConvNet`` is deliberately not in it: it is batch norm in DataDAM's release and instance norm in PAD's.
+Every other ConvNet has a name that spells it out, such as ``ConvNet-D2-W64-batch-swish-max``.
 """
 
+import re
+from typing import get_args
+
 from raydistill.errors import ConfigError, UnknownNameError
-from raydistill.models.convnet import ConvNetConfig
+from raydistill.models.convnet import Activation, ConvNetConfig, Norm, Pooling
 
 CONVNETS: dict[str, ConvNetConfig] = {
     "ConvNetD1": ConvNetConfig(depth=1),
@@ -40,9 +44,15 @@ CLASSICS = ("AlexNet", "LeNet", "MLP", "ResNet18", "VGG11")
 GRID: tuple[str, ...] = tuple(name for name in CONVNETS if name not in ("ConvNetD6", "ConvNetD7", "ConvNetD8"))
 "The 22 names of the NAS grid; five of them are ConvNetD3 under another name, so 18 are distinct."
 
+SPELLED = re.compile(
+    r"ConvNet-D([1-9]\d*)-W([1-9]\d*)"
+    + "".join(f"-({'|'.join(get_args(choices))})" for choices in (Norm, Activation, Pooling))
+)
+"Depth, width, norm, activation, pooling."
+
 
 def known_networks() -> list[str]:
-    """Every name that ``models.build`` takes."""
+    """Every name that ``models.build`` takes, apart from those that spell a ConvNet out."""
     return [*CONVNETS, *CLASSICS]
 
 
@@ -58,14 +68,24 @@ def require(name: str) -> str:
             f"network={name!r} means batch norm in one release and instance norm in another; "
             "write ConvNetBN (batch) or ConvNetD3 (instance)"
         )
-    if name not in CONVNETS and name not in CLASSICS:
+    if convnet_config(name) is None and name not in CLASSICS:
         raise UnknownNameError("network", name, known_networks())
     return name
 
 
 def convnet_config(name: str) -> ConvNetConfig | None:
     """The architecture of a ConvNet name; ``None`` for any other name."""
-    return CONVNETS.get(name)
+    spelled = SPELLED.fullmatch(name)
+    if spelled is None:
+        return CONVNETS.get(name)
+    depth, width, norm, activation, pooling = spelled.groups()
+    return ConvNetConfig(depth=int(depth), width=int(width), norm=norm, activation=activation, pooling=pooling)
+
+
+def name_of(config: ConvNetConfig) -> str:
+    """The name of an architecture: the registered one where there is one, else the one that spells it out."""
+    spelled = f"ConvNet-D{config.depth}-W{config.width}-{config.norm}-{config.activation}-{config.pooling}"
+    return next((name for name, same in CONVNETS.items() if same == config), spelled)
 
 
 def canonical(name: str) -> str:
@@ -75,4 +95,4 @@ def canonical(name: str) -> str:
         ConfigError: an unknown or ambiguous name.
     """
     config = convnet_config(require(name))
-    return next((other for other, same in CONVNETS.items() if same == config), name)
+    return name if config is None else name_of(config)

@@ -1,17 +1,73 @@
-"""The NAS grid: 22 names of ConvNets (18 distinct architectures), and what to do with them."""
+"""What the last stage trains: which networks, on what, how long; and which of them are confirmed on the whole set."""
 
-from pydantic import Field
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
 
 from raydistill.config import Config
 from raydistill.evaluate.protocol import Protocol, protocol
+from raydistill.models.convnet import Activation, ConvNetConfig, Norm, Pooling
+from raydistill.models.names import name_of
+
+Proxy = Literal["distilled", "random", "early", "whole"]
+"What a network is trained on to be ranked; ``whole`` is the truth that the others stand for."
+
+
+class Sampling(Config):
+    """ConvNets that Optuna draws, each from the accuracies of those before it."""
+
+    samples: int = Field(32, ge=1)
+    parallel: int = Field(4, ge=1)
+    "So many are drawn and rated at a time. Network n is drawn from the results of networks 0 … n − parallel alone."
+    sampler: Literal["tpe", "random"] = "tpe"
+    startup: int = Field(8, ge=1)
+    "First networks drawn at random, before the sampler models the results."
+    start: ConvNetConfig = ConvNetConfig()
+    "The first network, if it is in the space."
+    depths: tuple[int, ...] = Field((1, 2, 3, 4, 5), min_length=1)
+    "Those too deep for the images are left out."
+    widths: tuple[int, ...] = Field((32, 64, 128, 256), min_length=1)
+    norms: tuple[Norm, ...] = Field(("none", "batch", "layer", "instance", "group"), min_length=1)
+    activations: tuple[Activation, ...] = Field(("sigmoid", "relu", "leakyrelu", "swish"), min_length=1)
+    poolings: tuple[Pooling, ...] = Field(("none", "max", "avg"), min_length=1)
 
 
 class NASConfig(Config):
-    """The last stage: which network is best when trained on the distilled set."""
+    """The last stage: which network is best when trained on the distilled set, and whether that can be believed."""
 
     networks: tuple[str, ...] = ()
-    "Names to rank; empty: the 22 of the grid."
+    "Names to rank, or ``ConvNetConfig``s, which become names; empty: the 22 of the grid, or with ``sampled`` none."
+    sampled: Sampling | None = None
+    "Networks to draw in addition; each is rated on the distilled set as soon as it is drawn."
     protocol: Protocol = protocol("seed")
-    "How each network is trained on the set."
+    "How each network is trained, on the set and beside it."
     students: int = Field(1, ge=1)
     "Seeds a network."
+    baselines: tuple[Literal["random", "early", "whole"], ...] = ()
+    "What else the networks are ranked on: ``random`` real images, as many a class as the set has, another draw for each "
+    "seed; ``early``: all training images, stopped after as many images and steps as on the set; ``whole``: all "
+    "training images for ``whole_epochs``, the order that the others are judged by."
+    whole_epochs: int = Field(10, ge=1)
+    "Of the baseline ``whole``."
+    confirm: Annotated[int, Field(ge=0)] | Literal["all"] = 1
+    "How many of the best on the set are trained on all training images at the end; the best of these on the validation "
+    "split is the winner, whose test accuracy is read once."
+    confirm_epochs: int = Field(10, ge=1)
+    "Of that training."
+    workers: int = Field(1, ge=1)
+    "Processes that share each batch of that training (Ray Train); each has the budget's ``cpus`` and ``gpus``. Where a "
+    "network has batch norm, its accuracy depends on their number."
+
+    @field_validator("networks", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        configs = [ConvNetConfig.parse(one) if isinstance(one, Mapping) else one for one in value]
+        return tuple(name_of(one) if isinstance(one, ConvNetConfig) else one for one in configs)
+
+    @property
+    def proxies(self) -> tuple[Proxy, ...]:
+        """The distilled set, then the baselines."""
+        return ("distilled", *self.baselines)

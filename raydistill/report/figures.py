@@ -1,6 +1,5 @@
 """The charts of a report, drawn with matplotlib's objects alone: no pyplot, no state outside a figure."""
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -100,28 +99,6 @@ def running_mean(values: np.ndarray, window: int) -> np.ndarray:
     starts = np.maximum(ends - window, 0)
     mean: np.ndarray = (total[ends] - total[starts]) / (ends - starts)
     return mean
-
-
-@styled
-def nas_bars(nas: "pd.DataFrame") -> "Figure":
-    """Validation accuracy of each network trained on the distilled set, best on top, with its seconds."""
-    figure = new_figure(0.27 * len(nas) + 0.7)
-    ax = figure.subplots()
-    y = np.arange(len(nas))
-    ax.barh(y, 100 * nas["accuracy"], color=SERIES[0], height=0.66, alpha=0.85)
-    for row, (accuracy, runs, seconds) in enumerate(zip(nas["accuracy"], nas["runs"], nas["seconds"], strict=True)):
-        if len(runs) > 1:
-            ax.plot([100 * value for value in runs], [row] * len(runs), "|", color=INK, markersize=7)
-        text = f"{100 * accuracy:.1f} %" + ("" if math.isnan(seconds) else f"   {seconds:.1f} s")
-        ax.annotate(
-            text, (100 * max(accuracy, *runs), row), (5, 0), textcoords="offset points", va="center", fontsize=8
-        )
-    ax.set_yticks(y, list(nas["network"]))
-    ax.set_ylim(len(nas) - 0.4, -0.6)
-    ax.set_xlim(0, min(118, 115 * float(nas["accuracy"].max()) + 6))
-    ax.grid(visible=False, axis="y")
-    ax.set_xlabel("validation accuracy, % (bar: mean; ticks: single students)")
-    return figure
 
 
 @styled

@@ -13,6 +13,7 @@ from raydistill.data.distilled import DistilledSet
 from raydistill.report import figures, pictures, tables, texts
 from raydistill.report.blocks import Block, Commands, Fold, Missing, Picture, Report, Section, Table, Text, command
 from raydistill.report.expert_blocks import expert_blocks, matching_blocks
+from raydistill.report.nas_blocks import nas_blocks
 from raydistill.report.run import INIT, Run
 from raydistill.report.search_blocks import search_blocks
 from raydistill.track.records import without_credentials
@@ -212,32 +213,6 @@ def distillation_blocks(run: Run) -> list[Block]:
     if record.get("status") != COMPLETED:
         caption += f" Its status is {record.get('status')}. {record.get('message') or ''}"
     return [Picture("distillation", figure, caption)]
-
-
-def nas_blocks(run: Run) -> list[Block]:
-    """The networks of the grid, trained on the distilled set."""
-    nas = tables.nas_table(run.path)
-    config = run.search.get("nas")
-    if nas.empty and config is None:
-        return [Missing("Ranking architectures is not part of this search.", run.again("--set", "nas={}", "--resume"))]
-    if nas.empty:
-        return [Missing("No architecture has been trained on the set yet.", run.resume())]
-    trained = "judged on the validation split"
-    if config:
-        each = f"{config['students']} student" + ("s" if config["students"] != 1 else "")
-        trained += f"; protocol “{config['protocol']['name']}” ({config['protocol']['epochs']} epochs), {each} each"
-    label = texts.set_label("distilled set", run.factor)
-    caption = f"Architectures trained on the {label}, best first, {trained}."
-    blocks: list[Block] = [
-        Picture("nas", figures.nas_bars(nas), f"Accuracy of each architecture trained on the {label}, {trained}."),
-        Table("nas", nas, texts.shown_nas(nas), caption, marked=0),
-    ]
-    stage = run.results.get("stages", {}).get("nas") or {}
-    found = {name: stage.get(name) for name in ("spearman", "kendall")}
-    ranks = [f"{name.capitalize()} {value:.2f}" for name, value in found.items() if isinstance(value, float)]
-    if ranks:
-        blocks.append(Text(f"Correlation with the ranking on all training images: {', '.join(ranks)}."))
-    return blocks
 
 
 def time_blocks(run: Run) -> list[Block]:

@@ -14,6 +14,7 @@ import numpy as np
 from raydistill import artifacts
 from raydistill.artifacts import COMPLETED, FAILED, RUNNING, Unit, units
 from raydistill.config import flatten
+from raydistill.nas.summary import rated
 from raydistill.report.texts import shown_accuracy
 from raydistill.search.trials import read_trials
 
@@ -101,15 +102,12 @@ def nas_table(run: Path) -> "pd.DataFrame":
     """The networks trained on the distilled set, best first: columns ``NAS``."""
     import pandas as pd
 
-    rows = []
-    for unit in units(run, "nas"):
-        record = unit.read()
-        if record.get("status") == COMPLETED:
-            accuracy = record["metrics"]["accuracy"]
-            runs = tuple(record.get("runs") or (accuracy,))
-            name = record.get("network", unit.name)
-            rows.append({"network": name, "accuracy": accuracy, "runs": runs, "seconds": _seconds(record)})
-    rows.sort(key=lambda r: (-r["accuracy"], r["network"]))
+    rows = [
+        {"network": name, "accuracy": one.accuracy, "runs": one.runs, "seconds": one.seconds}
+        for one in rated(run, "distilled")
+        for name in one.names
+    ]
+    rows.sort(key=lambda r: (-r["accuracy"], r["network"]))  # type: ignore[operator]
     return pd.DataFrame([{"rank": i + 1, **row} for i, row in enumerate(rows)], columns=NAS)
 
 

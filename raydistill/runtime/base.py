@@ -3,7 +3,7 @@
 import ctypes
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 Result = TypeVar("Result")
 
@@ -15,6 +15,18 @@ ALLOCATOR = {
 }
 "Environment of worker processes, see ``keep_freed_memory``. One arena: Tune runs trials in threads, and the arenas that "
 "threads get of their own hold no tensor above 64 MB, so those were mapped anew all the same (measured: 1.5 times slower)."
+
+
+class Team(NamedTuple):
+    """The processes that train one network together, as one of them sees it; alone by default."""
+
+    rank: int = 0
+    size: int = 1
+    wrap: Callable[[Any], Any] = lambda net: net
+    "Makes a network's gradients the mean over the team."
+    report: Callable[[Mapping[str, float]], None] = lambda numbers: None
+    "Called by every member after each epoch."
+
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 

@@ -44,6 +44,9 @@ SOCKET_ROOM = 25
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 "The name notwithstanding, on Linux too this makes Ray bind 127.0.0.1; its default is every interface."
 
+SAME_PYTHON = {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+"Under ``uv run`` Ray would pack the current folder and have each worker make an environment of its own from it."
+
 
 class OnRay:
     """A Ray cluster: this machine's own, or one that runs already; made by ``connect``."""
@@ -205,7 +208,12 @@ class OnRay:
         Workers whose variables come from there, not from a runtime environment, are the ones that Ray starts in advance.
         """
         session = self._session = _session_folder(self._undo)
-        changes: dict[str, str | None] = {"RAY_USAGE_STATS_ENABLED": "0", **LOOPBACK, **environment}
+        changes: dict[str, str | None] = {
+            "RAY_USAGE_STATS_ENABLED": "0",
+            **LOOPBACK,
+            **SAME_PYTHON,
+            **environment,
+        }
         if "RAY_AUTH_MODE" not in os.environ:  # then Ray asks for a token, and would keep one in the home folder
             changes |= {"RAY_AUTH_MODE": None, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         if sys.dont_write_bytecode and sys.pycache_prefix is None:
@@ -220,6 +228,7 @@ class OnRay:
 
         # For who imported Ray before.
         _set(self._undo, ray_constants, "ENABLE_RAY_CLUSTER", False)
+        _set(self._undo, ray_constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV", False)
         return {
             "address": "local",
             "num_cpus": cpus,

@@ -3,8 +3,10 @@
 import logging
 import os
 import shlex
+import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ from urllib.parse import urlsplit
 
 from raydistill.artifacts import MANIFEST, TENSORS, read_json
 from raydistill.errors import ConfigError, RaydistillError
-from raydistill.track.records import Number, Tail, reached, stamp, without_credentials
+from raydistill.track.records import Number, Tail, files_below, reached, stamp, without_credentials
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -188,6 +190,34 @@ class Store:
         client.log_inputs(shadow.run_id, [dataset])
         shadow.uploaded[name] = now
 
+    def register(self, shadow: Shadow, folder: Path, name: str, tags: Mapping[str, str]) -> None:
+        """Make a trained network a version of the registered model ``name``, once for each run.
+
+        It is exported (PT2), not pickled, and takes pixels: float32 [n, K, H, W] in [0, 1] → logits [n, C].
+
+        Args:
+            shadow: the run that trained it.
+            folder: of the network, see ``evaluate.trained``.
+            name: of the registered model, made if it does not exist.
+            tags: of the version.
+        """
+        now, client = stamp(folder / TENSORS), self._client
+        if shadow.uploaded.get("model") == now:
+            return
+        if client.search_model_versions(f"run_id = '{shadow.run_id}'"):
+            shadow.uploaded["model"] = now
+            return
+        from mlflow.exceptions import MlflowException
+
+        with tempfile.TemporaryDirectory(prefix="raydistill-") as made:
+            _export(folder, Path(made) / "model")
+            self.upload(shadow, [(path, f"model/{inside}") for path, inside in files_below(Path(made) / "model")])
+        with suppress(MlflowException):  # it exists
+            client.create_registered_model(name)
+        source = f"runs:/{shadow.run_id}/model"
+        client.create_model_version(name, source, shadow.run_id, dict(tags))
+        shadow.uploaded["model"] = now
+
     def set_status(self, shadow: Shadow, status: str, ended: int | None = None) -> None:
         """``RUNNING``, or an end (``FINISHED``, ``FAILED``, ``KILLED``) at ``ended`` (ms since 1970), else now."""
         if shadow.status == status:
@@ -197,6 +227,31 @@ class Store:
         else:
             self._client.set_terminated(shadow.run_id, status, ended)
         shadow.status = status
+
+
+def _export(folder: Path, into: Path) -> None:
+    """Write the network in MLflow's form, with its signature; takes tens of seconds."""
+    import mlflow.pytorch
+    import numpy as np
+    import torch
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    from raydistill.evaluate import trained
+
+    found = trained.load(folder)
+    shape, classes = tuple(found.manifest["shape"]), len(found.manifest["classes"])
+    kind = np.dtype(np.float32)
+    # Without names: MLflow's server would make a mapping of named ones, which its PyTorch models refuse.
+    signature = ModelSignature(Schema([TensorSpec(kind, (-1, *shape))]), Schema([TensorSpec(kind, (-1, classes))]))
+    mlflow.pytorch.save_model(
+        trained.deployed(found),
+        str(into),
+        signature=signature,
+        input_example=np.zeros((2, *shape), np.float32),  # one image alone would fix the number of images
+        pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", f"mlflow=={mlflow.__version__}"],
+        serialization_format="pt2",
+    )
 
 
 def concerns_all(error: Exception) -> bool:

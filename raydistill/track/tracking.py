@@ -220,6 +220,17 @@ class Tracking:
         self._store.describe(child, {}, {MARK: mark})
         self._store.set_status(child, status, _modified(unit.file))
 
+    def _version_tags(self, winner: Shadow) -> dict[str, str]:
+        """What a registered model is of, and the distilled set that chose it."""
+        tags = {
+            "network": str(winner.record["network"]),
+            "test_accuracy": str(winner.record["metrics"]["test_accuracy"]),
+        }
+        chosen_by = self._children.get("distill/final")
+        if chosen_by is not None:
+            tags["distilled_set"] = f"runs:/{chosen_by.run_id}/set"
+        return {f"raydistill.{name}": text for name, text in tags.items()}
+
     def _summarise(self, parent: Shadow) -> None:
         """What belongs to the search as a whole: its best and final accuracies, its report, the distilled sets."""
         known = [(unit, self._children[_key(unit)].record) for unit in units(self.run) if _key(unit) in self._children]
@@ -231,6 +242,11 @@ class Tracking:
             files += [(path, f"{name}/{inside}") for path, inside in records.files_below(folder)]
             self._store.log_distilled(parent, folder, name)
         self._store.upload(parent, files)
+        for unit, record in known:
+            if unit.kind == "confirm" and "test_accuracy" in record.get("metrics", {}):  # the winner
+                winner = self._children[_key(unit)]
+                tags = self._version_tags(winner)
+                self._store.register(winner, unit.directory / "network", self._store.experiment, tags)
 
     def _delivery(self) -> Delivery:
         closing, everything = self._closing.is_set(), list(units(self.run))

@@ -187,3 +187,42 @@ def test_it_learns_an_easy_problem(tiny_images: ImageSet) -> None:
     net = small_net()
     Fit(net, data, Recipe(batch=20, lr=0.05, augment="digits"), seed=1).run(60)
     assert accuracy(net, data) > 0.9
+
+
+def test_a_training_taken_up_ends_where_it_would_have() -> None:
+    data = EncodedImages(torch.from_numpy(formulas.images(5, (6, 1, 8, 8))).float(), torch.arange(6) // 2)
+    whole = Fit(small_net(), data, PLAIN, seed=3)
+    whole.run(5)
+    first = Fit(small_net(), data, PLAIN, seed=3)
+    first.run(2)
+    second = Fit(first.net, data, PLAIN, seed=3)
+    second.go_on(2, [momentum.clone() for momentum in first.momenta()])
+    second.run(3)
+    assert torch.equal(flat(second.net), flat(whole.net))
+
+
+def test_before_the_first_step_there_is_no_momentum() -> None:
+    data = EncodedImages(torch.zeros(4, 1, 8, 8), torch.arange(4) % 3)
+    assert all(not momentum.any() for momentum in Fit(small_net(), data, PLAIN, seed=0).momenta())
+
+
+@pytest.mark.parametrize("augment", ["none", "digits"])
+def test_a_team_trains_on_the_same_batches_with_the_same_augmentation(augment: str) -> None:
+    """The mean of the members' gradients is the gradient of one process."""
+    data = EncodedImages(torch.from_numpy(formulas.images(5, (6, 1, 8, 8))).float(), torch.arange(6) // 2)
+    recipe = PLAIN.override({"augment": augment})
+
+    def gradient(rank: int, size: int) -> Tensor:
+        net = small_net()
+        Fit(net, data, recipe, 3, rank, size).run(1)
+        return torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
+
+    together = (gradient(0, 2) + gradient(1, 2)) / 2
+    torch.testing.assert_close(together, gradient(0, 1), rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(gradient(0, 2), gradient(1, 2))
+
+
+def test_a_batch_smaller_than_the_team_is_trained_on_by_each() -> None:
+    data = Watched(torch.zeros(2, 1, 8, 8), torch.arange(2))
+    Fit(small_net(), data, PLAIN, 0, rank=2, size=3).run(1)
+    assert [len(batch) for batch in data.batches] == [2]

@@ -8,7 +8,7 @@ import pytest
 from raydistill import models
 from raydistill.errors import ConfigError, UnknownNameError
 from raydistill.models.convnet import ConvNetConfig
-from raydistill.models.names import GRID, canonical, convnet_config, known_networks, require
+from raydistill.models.names import GRID, canonical, convnet_config, known_networks, name_of, require
 from tests.models import checks
 
 
@@ -76,3 +76,26 @@ def test_a_misspelt_name_is_answered_with_the_right_one(wrong: str, meant: str) 
 def test_a_name_like_none_lists_what_there_is() -> None:
     with pytest.raises(UnknownNameError, match=r"known: .*ConvNetD1.*VGG11"):
         require("zzz")
+
+
+def test_every_architecture_has_a_name_that_builds_it() -> None:
+    config = ConvNetConfig(depth=2, width=64, norm="batch", activation="swish", pooling="max")
+    name = name_of(config)
+    assert name == canonical(name) == "ConvNet-D2-W64-batch-swish-max"
+    assert convnet_config(name) == config
+    assert models.build(name, (1, 28, 28), 10, seed=0).config == config
+    assert name_of(ConvNetConfig(norm="batch")) == "ConvNetBN"
+    assert canonical("ConvNet-D3-W128-instance-relu-avg") == "ConvNetD3"
+
+
+@pytest.mark.parametrize(
+    "name", ["ConvNet-D02-W64-batch-relu-avg", "ConvNet-D2-W64-batch-relu", "xConvNet-D2-W64-none-relu-avg"]
+)
+def test_a_name_that_spells_no_architecture_is_unknown(name: str) -> None:
+    with pytest.raises(UnknownNameError):
+        require(name)
+
+
+def test_a_spelled_name_is_held_to_the_ranges() -> None:
+    with pytest.raises(ConfigError, match="depth=9"):
+        require("ConvNet-D9-W64-batch-relu-avg")

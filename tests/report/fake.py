@@ -10,7 +10,7 @@ import torch
 from raydistill.artifacts import COMPLETED, DIVERGED, FAILED, STOPPED, Unit, write_json
 from raydistill.data.distilled import DistilledSet
 from raydistill.data.images import Normaliser
-from raydistill.models.names import GRID
+from raydistill.models.names import GRID, canonical
 from raydistill.search.definition import Choice, Float, Search
 
 ITERATIONS = 600
@@ -35,6 +35,7 @@ def fake_run(
     networks: tuple[str, ...] = ("ConvNetD3",),
     objectives: str = "accuracy",
     nas: bool = True,
+    baselines: tuple[str, ...] = (),
     seed: int = 0,
     distill: Mapping[str, Any] | None = None,
 ) -> Path:
@@ -48,7 +49,7 @@ def fake_run(
             "space": {path: d.to_json() for path, d in SPACE.items()} if trials else {},
             "budget": {"trials": max(trials, 1), "objectives": objectives},
             "evaluate": {"networks": networks},
-            "nas": {"students": 3} if nas else None,
+            "nas": {"students": 3, "baselines": baselines} if nas else None,
         }
     )
     write_json(run / "search.json", search.to_json())
@@ -61,7 +62,7 @@ def fake_run(
         final.log(step, {"loss": loss, "loss_sam": 0.8 * loss, "loss_mmd": 0.2 * loss, "seconds": 0.01 * step})
     final.finish(COMPLETED, {"loss": 0.4, "seconds": 9.3}, step=ITERATIONS, message="", seconds=9.3)
     rows = [write_evaluation(run, arm, network, rng) for network in networks for arm in ARMS]
-    ranking = write_nas(run, rng) if nas else []
+    ranking = write_nas(run, rng, ("distilled", *baselines)) if nas else []
     write_results(run, search, rows, ranking, best, trials)
     return run
 
@@ -165,16 +166,25 @@ def write_evaluation(
     }
 
 
-def write_nas(run: Path, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """The 22 networks of the grid."""
-    ranking = []
-    for name in GRID:
-        runs = [float(v) for v in rng.uniform(0.55, 0.94) + 0.01 * rng.standard_normal(3)]
-        metrics = {"accuracy": float(np.mean(runs)), "seconds": float(rng.uniform(0.5, 3))}
-        unit = Unit(run / f"units/nas/{name}")
-        unit.begin("a" * 16, {}, TAGS)
-        unit.finish(COMPLETED, metrics, network=name, runs=runs)
-        ranking.append({"name": name, **metrics})
+def write_nas(run: Path, rng: np.random.Generator, proxies: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Three students of the 18 architectures of the grid, on each of ``proxies``; the ranking of the 22 names."""
+    accuracies = {}
+    for network in dict.fromkeys(canonical(name) for name in GRID):
+        worth = rng.uniform(0.55, 0.94)
+        for proxy in proxies:
+            noise = {"distilled": 0.02, "random": 0.2, "early": 0.08, "whole": 0.0}[proxy]
+            middle = worth + noise * rng.standard_normal()
+            runs = [min(1.0, float(middle + 0.01 * rng.standard_normal())) for _ in range(3)]
+            for student, accuracy in enumerate(runs):
+                seconds = float(rng.uniform(0.5, 3))
+                unit = Unit(run / f"units/nas/{proxy}-{network}-{student}")
+                unit.begin("a" * 16, {}, TAGS)
+                metrics = {"accuracy": accuracy, "seconds": seconds, "train_seconds": 0.8 * seconds}
+                about = {"proxy": proxy, "network": network, "student": student, "flops": 10**9}
+                unit.finish(COMPLETED, metrics, seconds=seconds, **about)
+            if proxy == "distilled":
+                accuracies[network] = float(np.mean(runs))
+    ranking = [{"name": name, "accuracy": accuracies[canonical(name)], "seconds": 3.0} for name in GRID]
     return sorted(ranking, key=lambda row: -row["accuracy"])
 
 

@@ -43,13 +43,6 @@ def test_losses_are_drawn_on_a_log_axis_without_what_it_cannot_show() -> None:
     assert len(figures.loss_curves({"loss": (steps, steps)}).axes) == 1
 
 
-def test_nas_bars_begin_at_zero(finished) -> None:
-    nas = tables.nas_table(finished)
-    ax = figures.nas_bars(nas).axes[0]
-    assert ax.get_xlim()[0] == 0
-    assert [bar.get_width() for bar in ax.patches] == pytest.approx((100 * nas["accuracy"]).tolist())
-
-
 def test_runs_are_compared_panel_by_panel(finished) -> None:
     accuracy = tables.accuracy_table(finished)
     other = accuracy.assign(network="AlexNet")

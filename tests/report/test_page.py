@@ -88,7 +88,7 @@ def test_every_accuracy_is_on_the_page_and_in_the_files(finished: Path, written:
 
 def test_every_table_is_a_file_that_reads_back(finished: Path, written: Path) -> None:
     names = {file.stem for file in written.glob("*.csv")}
-    assert names == {"accuracy", "chosen", "trials", "nas", "stages", "unfinished"}
+    assert names == {"accuracy", "chosen", "trials", "nas", "nas_proxies", "stages", "unfinished"}
     trials = pd.read_csv(written / "trials.csv")
     expected = tables.trials_table(finished)
     assert trials["number"].tolist() == expected["number"].tolist()

@@ -6,7 +6,7 @@ import pytest
 from raydistill import artifacts
 from raydistill.artifacts import Unit, write_json
 from raydistill.report import single
-from raydistill.report.blocks import Missing, Picture, Table, Text
+from raydistill.report.blocks import Missing, Table
 from raydistill.report.run import Run
 from tests.report.fake import fake_run
 
@@ -113,14 +113,3 @@ def test_failed_work_is_listed_with_the_way_to_do_it(finished: Path) -> None:
     blocks = single.time_blocks(Run(finished))
     assert any(isinstance(block, Table) and block.name == "unfinished" for block in blocks)
     assert any(isinstance(block, Missing) and "--resume" in block.command for block in blocks)
-
-
-def test_the_ranking_says_how_it_agrees_with_all_images_where_known(finished: Path, tmp_path: Path) -> None:
-    run = tmp_path / "ranked"
-    shutil.copytree(finished, run)
-    results = artifacts.read_json(run / "results.json")
-    results["stages"]["nas"] |= {"spearman": 0.51, "kendall": -0.09}
-    write_json(run / "results.json", results)
-    assert "Spearman 0.51, Kendall -0.09" in said(single.nas_blocks(Run(run)))
-    assert isinstance(single.nas_blocks(Run(finished))[0], Picture)
-    assert not any(isinstance(block, Text) for block in single.nas_blocks(Run(finished)))

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy as np
 import torch
 
 from raydistill.errors import ConfigError
+from raydistill.nas.confirm import train_full
+from raydistill.runtime.base import Team
 
 
 def scale(x: float, table: np.ndarray, device: str) -> tuple[float, str]:
@@ -49,3 +52,21 @@ def nap(seconds: float, device: str) -> float:
     """Sleep."""
     time.sleep(seconds)
     return seconds
+
+
+def refuse_together(x: int, device: str, team: Team) -> None:
+    """As ``refuse``, in a team."""
+    refuse(x, device)
+
+
+def train_and_die(at: int, directory: str, team: Team, **given: Any) -> None:
+    """Train a network, and kill the own process once, after epoch ``at``."""
+
+    def report(numbers: Mapping[str, float]) -> None:
+        mark = Path(directory) / "died"
+        if numbers["epoch"] == at and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        team.report(numbers)
+
+    train_full(directory=directory, team=team._replace(report=report), **given)

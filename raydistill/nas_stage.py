@@ -1,0 +1,237 @@
+"""The NAS stage: every (proxy, network, seed) as a unit of its own, then the best networks on the whole training set.
+
+Units are found done by their fingerprint and never repeated. One on real images does not depend on the distilled set, so
+it stays when that changes.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from raydistill import artifacts, results
+from raydistill.artifacts import COMPLETED, DIVERGED, Unit
+from raydistill.data.distilled import DistilledSet
+from raydistill.data.images import DeviceImages
+from raydistill.data.load import TrainData, load_test
+from raydistill.errors import ConfigError
+from raydistill.evaluate import trained
+from raydistill.evaluate.students import judge
+from raydistill.expert_stage import Display
+from raydistill.nas import confirm, rank, sampled, summary
+from raydistill.nas.rank import Item
+from raydistill.nas.schedule import largest_first
+from raydistill.nas.space import NASConfig
+from raydistill.runtime.base import Runtime
+from raydistill.runtime.local import Local
+from raydistill.search.definition import Search
+from raydistill.seeding import derive
+
+
+class Stage(NamedTuple):
+    """What the stage works with."""
+
+    search: Search
+    config: NASConfig
+    run: Path
+    data: TrainData
+    images: DistilledSet
+    runtime: Runtime
+    display: Display
+
+
+def check_workers(search: Search, runtime: Runtime) -> None:
+    """Find out before anything is trained whether the team of the confirmation has room; without Ray it is one process.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    if search.nas is None or search.nas.confirm == 0 or isinstance(runtime, Local):
+        return
+    places = runtime.capacity(search.budget.cpus, search.budget.gpus)
+    if places < search.nas.workers:
+        raise ConfigError(
+            f"nas.workers={search.nas.workers}: this cluster has room for {places} of budget.cpus="
+            f"{search.budget.cpus:g} and budget.gpus={search.budget.gpus:g}; lower one of them"
+        )
+
+
+def run_nas(
+    search: Search,
+    run: Path,
+    data: TrainData,
+    images: DistilledSet,
+    runtime: Runtime,
+    display: Display,
+    data_root: Path | None = None,
+) -> None:
+    """Rank the networks, and confirm the best; nothing to do where the search has no ``nas``.
+
+    The test images are read once, for the confirmed winner; without ``confirm`` they are not read.
+    """
+    if search.nas is None:
+        return
+    stage = Stage(search, search.nas, run, data, images, runtime, display)
+    listed = rank.distinct(rank.networks(search.nas, data.train.shape))
+    drawn = 0 if search.nas.sampled is None else search.nas.sampled.samples
+    each = search.nas.students * len(search.nas.proxies)
+    display.stage("nas", (len(listed) + drawn) * each, "trainings")
+    networks = [*listed, *_draw(stage, listed)]
+    _forget(stage, networks)
+    # An architecture may be drawn twice, or be drawn and listed; it is trained once.
+    display.advance("nas", (len(listed) + drawn - len(networks)) * each)
+    rest = [p for p in search.nas.proxies if p != "distilled" or search.nas.sampled is None]
+    _rate(stage, [Item(p, n, s) for p in rest for n in networks for s in range(search.nas.students)])
+    chosen = summary.to_confirm(search.nas, summary.rated(run, "distilled"))
+    if chosen:
+        _confirm(stage, chosen)
+        _test_winner(stage, chosen, data_root)
+
+
+def _draw(stage: Stage, listed: Sequence[str]) -> list[str]:
+    """The networks beside the listed ones that Optuna draws; with it, all are rated on the distilled set."""
+    if stage.config.sampled is None:
+        return []
+    known: dict[str, float] = {}
+
+    def rate(names: Sequence[str]) -> list[float]:
+        fresh = [name for name in dict.fromkeys(names) if name not in known]
+        _rate(stage, [Item("distilled", n, s) for n in fresh for s in range(stage.config.students)])
+        known.update((one.network, one.accuracy) for one in summary.rated(stage.run, "distilled"))
+        return [known[name] for name in names]
+
+    rate(listed)
+    drawn = sampled.draw(stage.search, stage.data.train.shape, rate)
+    return [name for name in dict.fromkeys(drawn) if name not in listed]
+
+
+def _rate(stage: Stage, items: Sequence[Item]) -> None:
+    """Do what is not done of ``items``."""
+    search, train = stage.search, stage.data.train
+    plans = {p: rank.plan(p, stage.config, stage.images, len(train)) for p in stage.config.proxies}
+    todo = []
+    for item in largest_first(items, plans, train.shape, train.num_classes):
+        unit, mark = _unit(stage, item), _fingerprint(stage, item, plans[item.proxy])
+        if unit.read().get("fingerprint") == mark and unit.status in Unit.FINAL:
+            stage.display.advance("nas")
+            continue
+        shutil.rmtree(unit.directory, ignore_errors=True)
+        unit.begin(mark, {**item._asdict(), **plans[item.proxy].protocol.flat()}, results.tags(search))
+        todo.append(item)
+    shared = {"images": stage.images, "data": stage.data, "config": stage.config, "seed": derive(search.seed, "nas")}
+    budget, left = search.budget, len(todo)
+    at_once = stage.runtime.capacity(budget.cpus, budget.gpus) if todo else 0
+    found = stage.runtime.map(
+        rank.train_item, [item._asdict() for item in todo], shared, cpus=budget.cpus, gpus=budget.gpus
+    )
+    for index, result in found:
+        item, left = todo[index], left - 1
+        _end(_unit(stage, item), item, result)
+        text = f"{item.network} on {summary.SETS[item.proxy]}: {100 * result['accuracy']:.2f} %"
+        stage.display.advance("nas", 1, f"{text}, {min(at_once, left)} running")
+
+
+def _end(unit: Unit, item: Item, result: Mapping[str, Any]) -> None:
+    metrics = {key: result[key] for key in ("accuracy", "seconds", "train_seconds")}
+    unit.finish(
+        COMPLETED if result["finite"] else DIVERGED,
+        metrics,
+        step=result["steps"],
+        seconds=result["seconds"],
+        images=result["images"],
+        flops=result["flops"],
+        message="" if result["finite"] else "its outputs are no numbers; lower nas.protocol.lr",
+        **item._asdict(),
+    )
+
+
+def _unit(stage: Stage, item: Item) -> Unit:
+    return Unit(stage.run / "units" / "nas" / item.name)
+
+
+def _fingerprint(stage: Stage, item: Item, how: rank.Plan) -> str:
+    about: dict[str, Any] = {
+        **item._asdict(),
+        "protocol": how.protocol.to_json(),
+        "steps": how.steps,
+        "seed": stage.search.seed,
+        "data": stage.search.data.to_json(),
+    }
+    if item.proxy == "distilled":
+        about["set"] = stage.images.manifest["checksums"]
+    elif item.proxy == "random":
+        about["size"] = len(stage.images.pixels)
+    return artifacts.fingerprint_of(results.canonical(about))
+
+
+def _forget(stage: Stage, networks: Sequence[str]) -> None:
+    """Remove the units of networks that are no longer asked for, which would be ranked with the others."""
+    for unit in artifacts.units(stage.run, "nas"):
+        if unit.read().get("network") not in networks:
+            shutil.rmtree(unit.directory)
+
+
+def _confirm(stage: Stage, networks: Sequence[str]) -> None:
+    """Train the networks on all training images, one after another, each by the whole team."""
+    search, config = stage.search, stage.config
+    protocol = config.protocol.model_copy(update={"epochs": config.confirm_epochs})
+    stage.display.stage("confirm", len(networks), "networks")
+    for network in networks:
+        unit = _confirmation(stage, network)
+        about = {"network": network, "protocol": protocol.to_json(), "data": search.data.to_json()}
+        mark = artifacts.fingerprint_of(results.canonical(about), config.workers, search.seed)
+        if unit.read().get("fingerprint") != mark or unit.status not in Unit.FINAL:
+            if unit.read().get("fingerprint") != mark:
+                shutil.rmtree(unit.directory, ignore_errors=True)
+            unit.begin(mark, {"network": network, "workers": config.workers, **protocol.flat()}, results.tags(search))
+            if not artifacts.folder_exists(unit.directory / "network"):
+                shared = {
+                    "data": stage.data,
+                    "network": network,
+                    "protocol": protocol,
+                    "seed": derive(search.seed, "nas", "confirm"),
+                    "fingerprint": mark,
+                    "directory": str(unit.directory.absolute()),
+                }
+                _train(stage, shared, unit.directory)
+            confirm.finish(unit, {"network": network, "epochs": config.confirm_epochs, "workers": config.workers})
+        reached = 100 * unit.read()["metrics"]["val_accuracy"]
+        stage.display.advance("confirm", 1, f"{network} on the whole set: {reached:.2f} % of the validation images")
+
+
+def _train(stage: Stage, shared: Mapping[str, Any], directory: Path) -> None:
+    budget = stage.search.budget
+    if isinstance(stage.runtime, Local):
+        with stage.runtime.worker(budget.cpus, budget.gpus) as device:
+            confirm.train_full(**shared, device=device)
+        return
+    from raydistill.runtime.on_ray import OnRay
+    from raydistill.runtime.train_on_ray import train_together
+
+    assert isinstance(stage.runtime, OnRay)
+    train_together(
+        stage.runtime,
+        confirm.train_full,
+        shared,
+        workers=stage.config.workers,
+        cpus=budget.cpus,
+        gpus=budget.gpus,
+        directory=directory,
+        max_failures=budget.max_failures,
+    )
+
+
+def _test_winner(stage: Stage, networks: Sequence[str], data_root: Path | None) -> None:
+    """Judge the best of the confirmed, by the validation split, on the test images; once."""
+    full = summary.confirmed(stage.run, networks)
+    if full is None or full["accuracy"] is not None:
+        return
+    unit = _confirmation(stage, full["network"])
+    winner = trained.load(unit.directory / "network")
+    judged = judge(winner.net, DeviceImages(load_test(stage.search.data, data_root), winner.encoding))
+    record = unit.read()
+    artifacts.write_json(unit.file, {**record, "metrics": {**record["metrics"], "test_accuracy": judged.accuracy}})
+
+
+def _confirmation(stage: Stage, network: str) -> Unit:
+    return Unit(stage.run / "units" / "confirm" / network)
