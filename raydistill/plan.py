@@ -161,25 +161,23 @@ class _Plan:
             return
         listed = rank.distinct(rank.networks(config, train.shape))
         names = listed or [self.search.distill.network]
-        small = config.students * sum(
-            proxy != "whole" for proxy in config.proxies
-        )  # early stopping is as long as the set
+        workers, val = len(names), len(self.data.val)
+        # Early stopping takes as many steps on as many images as the set.
+        small = config.students * sum(proxy != "whole" for proxy in config.proxies)
         whole = config.protocol.model_copy(update={"epochs": config.whole_epochs})
         confirm = config.protocol.model_copy(update={"epochs": config.confirm_epochs})
         each: dict[str, list[float]] = {"small": [], "whole": [], "confirm": []}
         for name in names:
-            each["small"].append(
-                self._student(name, config.protocol, self.search.distill, len(self.data.val), len(names))
-            )
+            each["small"].append(self._student(name, config.protocol, self.search.distill, val, workers))
             if "whole" in config.baselines:
-                each["whole"].append(self._student(name, whole, None, len(self.data.val), len(names)))
+                each["whole"].append(self._student(name, whole, None, val, workers))
             if config.confirm:
-                each["confirm"].append(self._student(name, confirm, None, confirm.epochs * len(self.data.val), 1))
+                each["confirm"].append(self._student(name, confirm, None, confirm.epochs * val, 1))
         trained = len(listed) + (0 if config.sampled is None else config.sampled.samples)
-        self._add("nas", "networks on small sets", trained * small, statistics.fmean(each["small"]), len(names))
+        self._add("nas", "networks on small sets", trained * small, statistics.fmean(each["small"]), workers)
         if each["whole"]:
             times = trained * config.students
-            self._add("nas", "networks on all images", times, statistics.fmean(each["whole"]), len(names))
+            self._add("nas", "networks on all images", times, statistics.fmean(each["whole"]), workers)
         if each["confirm"]:
             times = trained if config.confirm == "all" else min(config.confirm, trained)
             self._add("nas", "confirmed networks", times / config.workers, statistics.fmean(each["confirm"]), 1)

@@ -84,6 +84,17 @@ def test_forecast_times_every_stage(tmp_path: Path) -> None:
     assert 10**7 < found.memory < 10**11
 
 
+def test_every_proxy_of_a_nas_is_counted(tmp_path: Path) -> None:
+    from raydistill import definitions
+    from raydistill.data.load import load_train
+
+    changes = {"nas.baselines": ["early", "whole"], "nas.students": 3, "nas.confirm": 1, "nas.confirm_epochs": 1}
+    search = definitions.load(str(write_search(tmp_path))).override(changes)
+    found = plan.forecast(search, load_train(search.data), Local())
+    times = {cost.what: cost.times for cost in found.costs if cost.stage == "nas"}
+    assert times == {"networks on small sets": 2 * 3 * 2, "networks on all images": 2 * 3, "confirmed networks": 1}
+
+
 def test_experts_are_forecast_before_there_are_any() -> None:
     search = Search(name="pad", distill=small.PADConfig(**small.PAD_SETTINGS))
     timed = plan.time_piece(data=small.data(), kind="iterations", config=search.distill, device="cpu")
