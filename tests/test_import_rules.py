@@ -24,12 +24,12 @@ LAYERS = (
     ("definitions", "results"),
     ("report", "checks", "expert_stage"),
     ("appraise", "plan", "stages"),
-    ("cli", "doctor"),
+    ("cli", "cli_jobs", "cli_options", "doctor"),
     ("__main__", "__init__"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 ALLOWED = {
-    "ray": ("runtime/on_ray.py", "search/tune.py"),
+    "ray": ("runtime/on_ray.py", "runtime/jobs.py", "search/tune.py"),
     "optuna": ("search/",),
     "mlflow": ("track/to_mlflow.py",),
 }
