@@ -128,7 +128,7 @@ def _outcome(job: "Job") -> str:
     if job.status == "STOPPED":
         return "was stopped; submit it again with --resume to go on"
     if job.status == "FAILED":
-        return f"failed with exit code {job.exit_code}" + ("" if job.exit_code != 1 else f": {job.message}")
+        return f"failed with exit code {job.exit_code}" + (f": {job.message}" if job.message else "")
     return "succeeded"
 
 

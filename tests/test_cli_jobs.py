@@ -96,14 +96,14 @@ def test_wrong_input_is_one_line_before_the_cluster_is_asked(
 
 def test_jobs_one_job_its_log_and_its_end(dashboard: Dashboard, capsys: pytest.CaptureFixture[str]) -> None:
     assert call(capsys, "jobs") == (0, "", "no jobs yet\n")
-    dashboard.add("a", "FAILED", ("broken\n",))
+    dashboard.add("a", "FAILED", ("broken\n",), message="no such environment")
     dashboard.add("b", "RUNNING", start=2)
     lines = call(capsys, "jobs").out.splitlines()
     assert [line.split()[:2] for line in lines] == [["a", "FAILED"], ["b", "RUNNING"]]
     assert lines[1].endswith("command of b")
     assert json.loads(call(capsys, "jobs", "--json").out)[0]["exit_code"] == 1
     again = call(capsys, "jobs", "a", "--logs")
-    assert (again.code, again.out) == (1, "broken\n")
+    assert again == (1, "broken\n", "job a failed with exit code 1: no such environment\n")
     stopped = call(capsys, "jobs", "b", "--stop", "--json")
     assert (stopped.code, json.loads(stopped.out)["status"]) == (0, "STOPPED")
     unknown = call(capsys, "jobs", "zz")

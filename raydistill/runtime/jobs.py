@@ -55,6 +55,7 @@ class Job(NamedTuple):
     exit_code: int | None
     "0 for a job that succeeded; ``None`` while it has none."
     message: str
+    "Why it never started; what a job that ran has to say is in its log."
 
     @property
     def ended(self) -> bool:
@@ -278,7 +279,7 @@ def _job(details: Any) -> Job:
         command=details.entrypoint,
         started=details.start_time / 1000 if details.start_time else None,
         exit_code=code,
-        message=_line(details.message or ""),
+        message=_line(details.message or "") if details.driver_exit_code is None else "",
     )
 
 

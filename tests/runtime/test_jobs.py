@@ -51,15 +51,16 @@ def test_what_is_sent_is_the_folder_without_runs_data_and_secrets(dashboard: Das
 
 def test_a_log_is_followed_to_the_end_and_the_exit_code_is_the_jobs_own(dashboard: Dashboard) -> None:
     dashboard.add("good", "RUNNING", ("one\n", "two\n"), status="SUCCEEDED", driver_exit_code=0)
-    dashboard.add("bad", "PENDING", ("oh\n",), status="FAILED", driver_exit_code=3, message="a\n b")
-    dashboard.add("never", "FAILED", message="no such runtime environment")
+    dashboard.add("bad", "PENDING", ("oh\n",), status="FAILED", driver_exit_code=3, message="the log again")
+    dashboard.add("never", "FAILED", message="no such\n runtime environment")
     known = Jobs(dashboard.address)
     seen: list[str] = []
     assert known.follow("good", seen.append).exit_code == 0
     assert "".join(seen) == "one\ntwo\n"
     bad = known.follow("bad", seen.append)
-    assert (bad.status, bad.exit_code, bad.message) == ("FAILED", 3, "a b")
-    assert known.follow("never", seen.append).exit_code == 1
+    assert (bad.status, bad.exit_code, bad.message) == ("FAILED", 3, "")
+    never = known.follow("never", seen.append)
+    assert (never.exit_code, never.message) == (1, "no such runtime environment")
 
 
 def test_a_log_whose_connection_breaks_is_taken_up_where_it_was(dashboard: Dashboard) -> None:
