@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
+from raydistill import cli_jobs
+from raydistill.cli_options import AsJson, Given, Resume, Seed, Set
 from raydistill.errors import ArtifactError, ConfigError, DataError, EnvironmentIssue, RaydistillError
 from raydistill.interrupts import Interrupted, interruptible
 
@@ -38,20 +40,10 @@ ClickException: Any = UsageError.__base__
 
 WRONG_INPUT = (ConfigError, DataError, ArtifactError, EnvironmentIssue)
 
-Given = Annotated[
-    str, typer.Argument(metavar="SEARCH", help="searches/FILE.py, searches/FILE.py:NAME, or a run's search.json.")
-]
 GivenOrNone = Annotated[
     str | None,
     typer.Argument(metavar="SEARCH", help="searches/FILE.py, searches/FILE.py:NAME, or a run's search.json."),
 ]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Change one setting, e.g. distill.iterations=200; may be repeated."
-    ),
-]
-Seed = Annotated[int | None, typer.Option("--seed", help="Replace the search's seed.")]
 Out = Annotated[Path, typer.Option("--out", help="Where run folders are made.")]
 DataRoot = Annotated[
     Path | None,
@@ -65,14 +57,10 @@ Address = Annotated[
         "in-process: no Ray. [default: $RAY_ADDRESS, else local]",
     ),
 ]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with the run in the run folder; what is done stays done.")
-]
 TrackingUri = Annotated[
     str | None,
     typer.Option("--tracking-uri", help="MLflow server or database. [default: mlflow.db in the run folder]"),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress display.")]
 
 STAGES = ("experts", "search", "distill", "evaluate", "nas")
@@ -171,6 +159,10 @@ def plan(
         print(json.dumps(found.to_json()))
     else:
         plan.show(found)
+
+
+app.command()(cli_jobs.submit)
+app.command()(cli_jobs.jobs)
 
 
 @app.command()
