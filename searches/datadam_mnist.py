@@ -22,14 +22,14 @@ from raydistill.search.definition import Budget, Float, Search
 TUNED: dict[str, Any] = {
     "power": 1,
     "loss_scale": 100,
-    "lr_img": 4,
+    "lr_img": 8,
     "lr_schedule": "cosine",
-    "iterations": 6000,
+    "iterations": 12000,
     "batch_real": 64,
-    "network_pool": 48,
+    "network_pool": 192,
     "network_stages": (0, 10, 40),
     "training": Recipe(batch=64, momentum=0.9, weight_decay=0, precision="bfloat16"),
-    "pool_draws": 8,
+    "pool_draws": 4,
     "precision": "bfloat16",
 }
 FIELD = EvaluateConfig(
