@@ -219,6 +219,7 @@ def _iterations(data: TrainData, config: MethodConfig, device: str) -> dict[str,
     sample, phases = registry.resolve("method", config.method).phases(config)
     real = DeviceImages(data.train, data.encoding, device)
     experts = [_StandIn(data, config.network)] if hasattr(config, "experts") else None
+    loop.start(sample, real, 0, experts).step(0)  # type: ignore[arg-type]  # a process's first tensors cost more
     method = loop.start(sample, real, 0, experts)  # type: ignore[arg-type]
     seconds = []
     for iteration in range(max(phase.sample.stop for phase in phases)):

@@ -7,7 +7,7 @@
     raydistill run searches/nas_mnist.py --set nas.confirm_epochs=50 the winner at the report's full length
 
 The report's protocol (50 epochs on 100 images); accuracies are of the validation split, the test images are read once for
-the winner. Measured results stand in the README, with date, hardware and seeds, once they are measured.
+the winner. What was measured stands in the README, with date, hardware and seeds.
 """
 
 from typing import Any
