@@ -45,10 +45,10 @@ def method(precision: str) -> DataDAM:
 
 
 def plain_features(net: torch.nn.Module, x: Tensor) -> Features:
-    """The network as the textbook writes it."""
+    """The network as the textbook writes it, none of its layers in the form that makes it fast here."""
     maps = []
-    for block in net.blocks:
-        x = F.relu(block(x))
+    for conv, norm in net.blocks:
+        x = F.relu(norm(F.conv2d(x, conv.weight, conv.bias, padding=conv.padding)))
         maps.append(x)
         x = F.avg_pool2d(x, 2)
     return Features(maps, x.flatten(1), net.classifier(x.flatten(1)))

@@ -60,18 +60,11 @@ class PlainNet(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         net = build("ConvNetD3", SHAPE, CLASSES, 0)
-        self.blocks = torch.nn.ModuleList(torch.nn.Sequential(_plain_convolution(b[0]), b[1]) for b in net.blocks)
-        self.classifier = net.classifier
+        self.blocks, self.classifier = net.blocks, net.classifier
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits [n, C]."""
         return plain_features(self, x).logits
-
-
-def _plain_convolution(of: torch.nn.Conv2d) -> torch.nn.Conv2d:
-    plain = torch.nn.Conv2d(of.in_channels, of.out_channels, 3, padding=of.padding)
-    plain.load_state_dict(of.state_dict())
-    return plain
 
 
 def plain_matching(given: Problem) -> Matched:
