@@ -107,6 +107,9 @@ def run_experts(search: Search, run: Path, data: TrainData, runtime: Runtime, di
     cache = store.beside(run)
     place = store.entry(cache, want.config, want.network, data)
     todo = _open(place, want)
+    for path in (place.trajectory(index) for index in todo):
+        if artifacts.folder_exists(path) and finished(path) is None:
+            display.note(f"{path} is damaged; it is trained again")
     _check_room(want, data, len(todo), cache)
     artifacts.write_json(place.root / store.ENTRY, store.identity(want.config, want.network, data))
     budget = search.budget

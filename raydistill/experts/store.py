@@ -21,6 +21,9 @@ FOLDER = "_experts"
 
 ENTRY = "entry.json"
 
+ALGORITHM = 1
+"Raised when the same settings train to other numbers than before; old trajectories are then not taken for new ones."
+
 
 def beside(run: Path) -> Path:
     """The cache that a run uses."""
@@ -37,6 +40,7 @@ def identity(config: ExpertConfig, network: str, data: TrainData) -> dict[str, A
     content = hashlib.sha256(data.train.images.tobytes())
     content.update(data.train.labels.tobytes())
     return {
+        "algorithm": ALGORITHM,
         "experts": config.identity(),
         "network": network,
         "images": content.hexdigest(),
@@ -76,6 +80,8 @@ class Listed(NamedTuple):
     "Names of those that do not match their checksum."
     epochs: int
     "Of the longest."
+    accuracy: float | None
+    "Mean over the whole trajectories' ends, on validation images; ``None`` without one."
     bytes: int
 
 
@@ -86,9 +92,12 @@ def listed(cache: Path) -> Iterator[Listed]:
         stored = sorted(path for path in folder.glob("[0-9][0-9][0-9][0-9]*") if path.is_dir())
         found = {path.name: finished(path) for path in stored}
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        good = [manifest["epochs"] for manifest in found.values() if manifest]
+        good = [manifest for manifest in found.values() if manifest]
         damaged = tuple(name for name, manifest in found.items() if manifest is None)
-        yield Listed(folder, artifacts.read_json(file), len(good), damaged, max(good, default=0), size)
+        ends = [manifest["accuracies"][-1] for manifest in good]
+        accuracy = sum(ends) / len(ends) if ends else None
+        epochs = max((manifest["epochs"] for manifest in good), default=0)
+        yield Listed(folder, artifacts.read_json(file), len(good), damaged, epochs, accuracy, size)
 
 
 def prune(entries: Sequence[Listed]) -> int:
