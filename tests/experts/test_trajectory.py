@@ -286,6 +286,25 @@ def test_a_file_that_is_cut_short_is_named_when_it_is_read(tmp_path: Path) -> No
         found.snapshot(0)
 
 
+def test_an_expert_that_is_not_there_yet_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(tmp_path, config(), index=0)
+    train(tmp_path, config(), index=1, epochs=2)
+    looks = list[float]()
+
+    def meanwhile(seconds: float) -> None:
+        looks.append(seconds)
+        train(tmp_path, config(), index=1)
+
+    monkeypatch.setattr(store.time, "sleep", meanwhile)  # type: ignore[attr-defined]
+    arriving = store.Arriving(Place(tmp_path), 2, EPOCHS)
+    assert len(arriving) == 2
+    assert arriving[0].epochs == EPOCHS
+    assert looks == []
+    assert arriving[1].epochs == EPOCHS  # it was there, but too short
+    assert len(looks) == 1
+    assert [one.path for one in arriving] == [one.path for one in arriving[:]]
+
+
 def test_what_kills_left_half_written_is_removed(tmp_path: Path) -> None:
     left = [tmp_path / ".0000.x.tmp" / TENSORS, Place(tmp_path).part(0, 0).parent / ".0002.x.tmp" / TENSORS]
     other = tmp_path / ".0001.x.tmp" / TENSORS  # of a trajectory that another process may be at
