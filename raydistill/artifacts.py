@@ -56,9 +56,11 @@ def write_bytes(path: Path, data: bytes) -> None:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise EnvironmentIssue(
-            f"cannot write {path}: {error.strerror or error}; free space or choose another --out"
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> EnvironmentIssue:
+    return EnvironmentIssue(f"cannot write {path}: {error.strerror or error}; free space or choose another --out")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -221,14 +223,17 @@ class Unit:
 
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         """Append the numbers of one step (a line ``{"step": …, name: value}``)."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        with open(self.history_file, "ab+") as file:
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":
-                    # A kill cut the last line short; the new one must not be glued to it.
-                    file.write(b"\n")
-            file.write(json.dumps({"step": step, **numbers}).encode() + b"\n")
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with open(self.history_file, "ab+") as file:
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    if file.read(1) != b"\n":
+                        # A kill cut the last line short; the new one must not be glued to it.
+                        file.write(b"\n")
+                file.write(json.dumps({"step": step, **numbers}).encode() + b"\n")
+        except OSError as error:
+            raise _unwritable(self.history_file, error) from error
 
     def history(self) -> list[dict[str, float]]:
         """All logged steps in order; a line cut short by a kill is left out."""

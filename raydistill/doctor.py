@@ -73,11 +73,13 @@ def show_experts(out: Path, prune: Sequence[str], as_json: bool) -> None:
         print(f"no expert trajectories in {cache}; `raydistill experts SEARCH` trains them")
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("entry", "source", "network", "trajectories", "epochs", "MB", "damaged", box=None)
+    whole = Column("entry", min_width=16)  # `--prune` wants all of it, however narrow the terminal
+    table = Table(whole, "source", "network", "trajectories", "epochs", "accuracy %", "MB", "damaged", box=None)
     for name, one in entries.items():
-        cells = (one.about["source"], one.about["network"], one.whole, one.epochs, f"{one.bytes / 1e6:.1f}")
+        accuracy = "" if one.accuracy is None else f"{100 * one.accuracy:.2f}"
+        cells = (one.about["source"], one.about["network"], one.whole, one.epochs, accuracy, f"{one.bytes / 1e6:.1f}")
         table.add_row(name, *map(str, cells), ", ".join(one.damaged) or "none")
     Console().print(table)
 

@@ -6,10 +6,10 @@ which trackers and the report read accuracies and losses.
 
 import shutil
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -19,6 +19,7 @@ from raydistill.checks import extremes
 from raydistill.config import fingerprint
 from raydistill.data.load import TrainData
 from raydistill.distill.pad import PADConfig
+from raydistill.distill.unit import distil_item
 from raydistill.errors import ConfigError, EnvironmentIssue
 from raydistill.experts import store
 from raydistill.experts.difficulty import readable, score_item
@@ -95,18 +96,39 @@ def disk_bytes(want: Wanted, data: TrainData) -> int:
     return want.config.count * (want.epochs + 1) * Layout.of(net).size * width
 
 
-def run_experts(search: Search, run: Path, data: TrainData, runtime: Runtime, display: Display) -> None:
+def run_experts(
+    search: Search,
+    run: Path,
+    data: TrainData,
+    runtime: Runtime,
+    display: Display,
+    beside: Mapping[str, Any] | None = None,
+) -> dict[str, Any] | None:
     """Train what the cache lacks, and note every trajectory in the run.
+
+    Args:
+        search: whose experts.
+        run: its run folder.
+        data: what they are trained on.
+        runtime: where.
+        display: told what happens.
+        beside: the final distillation's arguments; it is then one more piece of work, begun when its first experts end.
+
+    Returns:
+        What the distillation beside ended with, if there was one.
 
     Raises:
         EnvironmentIssue: the disk has no room for them.
     """
     want = wanted(search)
     if want is None:
-        return
+        return None
     cache = store.beside(run)
     place = store.entry(cache, want.config, want.network, data)
     todo = _open(place, want)
+    for path in (place.trajectory(index) for index in todo):
+        if artifacts.folder_exists(path) and finished(path) is None:
+            display.note(f"{path} is damaged; it is trained again")
     _check_room(want, data, len(todo), cache)
     artifacts.write_json(place.root / store.ENTRY, store.identity(want.config, want.network, data))
     budget = search.budget
@@ -124,14 +146,61 @@ def run_experts(search: Search, run: Path, data: TrainData, runtime: Runtime, di
         "epochs": want.epochs,
         "root": str(place.root.absolute()),
     }
-    items = [{"index": index} for index in todo]
+    items: list[dict[str, Any]] = [{"index": index} for index in todo]
+    work: Callable[..., dict[str, Any]] = train_item
+    if beside is not None:
+        work = _expert_or_set
+        items.insert(_turn(search, todo, runtime), {"distillation": beside})
+    ended = None
     with _watched(place, todo, want.epochs, display):
-        for position, result in runtime.map(train_item, items, shared, cpus=budget.cpus, gpus=budget.gpus):
-            index = todo[position]
+        for position, result in runtime.map(work, items, shared, cpus=budget.cpus, gpus=budget.gpus):
+            if "distillation" in items[position]:
+                ended = result
+                continue
+            index = items[position]["index"]
             _end(units[index], place, index)
             numbers = {"val_accuracy": result["accuracies"][-1]}
             display.trial(index, want.epochs, want.epochs, numbers, COMPLETED)
             display.advance("experts", 1, f"expert {index}: {100 * result['accuracies'][-1]:.2f} %")
+    return ended
+
+
+def overlaps(search: Search, run: Path, data: TrainData, runtime: Runtime) -> bool:
+    """Whether the final distillation can go on while experts are trained: the settings allow it, and two workers fit."""
+    config, budget = search.distill, search.budget
+    return (
+        isinstance(config, PADConfig)
+        and config.first_experts is not None
+        and not search.space
+        and budget.cpus == budget.final_cpus
+        and runtime.capacity(budget.cpus, budget.gpus) > 1
+        and missing(search, run, data) > 0
+    )
+
+
+def _turn(search: Search, todo: Sequence[int], runtime: Runtime) -> int:
+    """When the distillation is begun: when as many experts have ended as it draws from at first."""
+    assert isinstance(search.distill, PADConfig)
+    needed = sum(index < (search.distill.first_experts or 0) for index in todo)
+    others = runtime.capacity(search.budget.cpus, search.budget.gpus) - 1
+    return min(len(todo), needed + others)
+
+
+def _expert_or_set(
+    *,
+    data: TrainData,
+    config: ExpertConfig,
+    network: str,
+    epochs: int,
+    root: str,
+    device: str,
+    index: int = 0,
+    distillation: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """A trajectory, or the set that is distilled beside them, as a piece of work."""
+    if distillation is not None:
+        return distil_item(data=data, device=device, wait=True, **distillation)
+    return train_item(data=data, config=config, network=network, epochs=epochs, root=root, index=index, device=device)
 
 
 def _open(place: Place, want: Wanted) -> list[int]:

@@ -53,6 +53,7 @@ class Experiment:
         self.display = display
         self.data_root = data_root
         self._data: TrainData | None = None
+        self._stages: Sequence[str] = ()
 
     @property
     def data(self) -> TrainData:
@@ -72,6 +73,7 @@ class Experiment:
         Raises:
             RaydistillError: the data are missing, settings do not fit them or the machine, or a stage has nothing to do.
         """
+        self._stages = stages
         self._check_earlier(stages)
         check_fit(self.search, self.data.train, with_coresets="evaluate" in stages)
         self._check_resources(stages)
@@ -115,10 +117,18 @@ class Experiment:
         return run_search
 
     def run_experts(self) -> None:
-        """Train the experts that the cache lacks; nothing to do for a method without."""
-        if expert_stage.wanted(self.search) is not None:
-            with self._timed("experts"):
-                expert_stage.run_experts(self.search, self.run, self.data, self.runtime, self.display)
+        """Train the experts that the cache lacks, with ``first_experts`` while the set is distilled; see ``PADConfig``."""
+        if expert_stage.wanted(self.search) is None:
+            return
+        given = (self.search, self.run, self.data, self.runtime)
+        with self._timed("experts"):
+            if "distill" in self._stages and expert_stage.overlaps(*given) and (unit := self._begin_distill()):
+                with self._watched(unit, "distill"):
+                    ended = expert_stage.run_experts(*given, self.display, self._distillation(unit))
+                assert ended is not None
+                self._end_distill(unit, ended)
+            else:
+                expert_stage.run_experts(*given, self.display)
 
     def run_search(self) -> None:
         """Try settings until the budget is spent; nothing to do for an empty space."""
@@ -149,25 +159,50 @@ class Experiment:
 
     def run_distill(self) -> None:
         """Make the set with the chosen settings; a trial that computed just that is taken as it is."""
-        config, number = self.chosen()
+        unit = self._begin_distill()
+        if unit is None:
+            return
+        number = self.chosen()[1]
+        trial = None if number is None else self.run / "units" / "trial" / f"{number:04d}"
+        if trial is not None and not self.search.final and artifacts.folder_exists(trial / "set"):
+            self._take(trial, unit)
+            return
+        with self._watched(unit, "distill"):
+            budget = self.search.budget
+            ((_, ended),) = self.runtime.map(
+                distil_item, [self._distillation(unit)], {"data": self.data}, cpus=budget.final_cpus, gpus=budget.gpus
+            )
+        self._end_distill(unit, ended)
+
+    def _begin_distill(self) -> Unit | None:
+        """The final distillation's unit, begun; ``None`` where it is done."""
+        config, _ = self.chosen()
         unit = Unit(self.run / "units" / "distill" / "final")
         seed = derive(self.search.seed, "distill")
         fingerprint = artifacts.fingerprint_of(config.fingerprint(), self.search.data.fingerprint(), seed)
         known = unit.read()
         if known.get("fingerprint") == fingerprint and known.get("status") == COMPLETED:
-            return
+            return None
         if known and known.get("fingerprint") != fingerprint:
             self._forget()
         self.display.stage("distill", config.iterations, "iterations")
         unit.begin(fingerprint, {f"distill.{k}": v for k, v in config.flat().items()}, results.tags(self.search))
-        trial = None if number is None else self.run / "units" / "trial" / f"{number:04d}"
-        if trial is not None and not self.search.final and artifacts.folder_exists(trial / "set"):
-            self._take(trial, unit)
-        else:
-            self._distil(config, seed, unit)
-        record = unit.read()
-        if record["status"] == DIVERGED:
-            raise RaydistillError(f"the final distillation diverged: {record['message']}")
+        return unit
+
+    def _distillation(self, unit: Unit) -> dict[str, Any]:
+        """What ``distil_item`` is told."""
+        return {
+            "config": self.chosen()[0],
+            "seed": derive(self.search.seed, "distill"),
+            "directory": str(unit.directory.absolute()),
+            "cache": str(store.beside(self.run).absolute()),
+        }
+
+    def _end_distill(self, unit: Unit, ended: Mapping[str, Any]) -> None:
+        details = {name: ended[name] for name in ("step", "seconds", "message")}
+        unit.finish(ended["status"], ended["metrics"], **details)
+        if ended["status"] == DIVERGED:
+            raise RaydistillError(f"the final distillation diverged: {ended['message']}")
 
     def _forget(self) -> None:
         """Remove an earlier set and all that was measured on it."""
@@ -187,18 +222,6 @@ class Experiment:
             step=record["step"],
             seconds=record["seconds"],
             taken_from=f"trial/{source.name}",
-        )
-
-    def _distil(self, config: MethodConfig, seed: int, unit: Unit) -> None:
-        cache = str(store.beside(self.run).absolute())
-        item = {"config": config, "seed": seed, "directory": str(unit.directory.absolute()), "cache": cache}
-        with self._watched(unit, "distill"):
-            budget = self.search.budget
-            ((_, ended),) = self.runtime.map(
-                distil_item, [item], {"data": self.data}, cpus=budget.final_cpus, gpus=budget.gpus
-            )
-        unit.finish(
-            ended["status"], ended["metrics"], step=ended["step"], seconds=ended["seconds"], message=ended["message"]
         )
 
     def run_evaluate(self) -> None:

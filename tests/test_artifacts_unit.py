@@ -7,6 +7,7 @@ import pytest
 
 from raydistill import artifacts
 from raydistill.artifacts import Unit, units
+from raydistill.errors import EnvironmentIssue
 
 
 def test_the_life_of_a_unit(tmp_path: Path) -> None:
@@ -105,3 +106,12 @@ def test_units_lists_what_has_begun_in_name_order(tmp_path: Path) -> None:
         ("trial", "0002"),
     ]
     assert list(units(tmp_path / "nowhere")) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_disk_that_is_full_is_said_in_one_line(tmp_path: Path) -> None:
+    unit = Unit(tmp_path / "units" / "trial" / "0000")
+    unit.directory.mkdir(parents=True)
+    unit.history_file.symlink_to("/dev/full")
+    with pytest.raises(EnvironmentIssue, match=r"history\.jsonl: No space left on device; free space or choose"):
+        unit.log(1, {"loss": 1.0})

@@ -55,6 +55,7 @@ def distill(
     report_at: Collection[int] = (),
     checkpoint_seconds: float = 30.0,
     cache: Path | None = None,
+    wait: bool = False,
 ) -> Outcome:
     """Run a distillation to its end, from the start or from its last checkpoint.
 
@@ -69,12 +70,13 @@ def distill(
         report_at: steps, counted from 1.
         checkpoint_seconds: at least this long between checkpoints.
         cache: where the experts are that the method matches, if it does.
+        wait: they are being trained meanwhile; those that are not there are waited for when they are drawn.
 
     Returns:
         The outcome; the set is also stored in ``directory/set``.
     """
     real = DeviceImages(data.train, data.encoding, device)
-    method = start(config, real, seed, experts.open_all(config, data, cache))
+    method = start(config, real, seed, experts.open_all(config, data, cache, wait))
     fingerprint = artifacts.fingerprint_of(config.fingerprint(), seed)
     manifest = {
         "config": config.to_json(),

@@ -46,6 +46,11 @@ class PADConfig(MethodConfig):
     method: Literal["PAD"] = "PAD"
     experts: ExpertConfig = ExpertConfig()
     "What is matched."
+    first_experts: int | None = Field(None, ge=1)
+    "Experts drawn from in the first iteration; ``None``: all. With fewer, ``run`` distils while the others are trained: where "
+    "nothing is searched, more than one worker fits, and budget.final_cpus is budget.cpus."
+    all_experts_at: int = Field(1000, ge=1)
+    "Iteration from which all are drawn from; until then their number grows linearly. By iterations, not by what is there."
     syn_steps: int = Field(20, ge=1)
     "N, steps of the student."
     expert_epochs: int = Field(2, ge=1)
@@ -88,6 +93,10 @@ class PADConfig(MethodConfig):
             raise ValueError(
                 f"current_max_start_epoch={self.current_max_start_epoch} is above max_start_epoch={self.max_start_epoch}"
             )
+        if (self.first_experts or 1) > self.experts.count:
+            raise ValueError(
+                f"first_experts={self.first_experts} is above experts.count={self.experts.count}; lower it"
+            )
         stored = self.experts.epochs
         if stored is not None and self.epochs_read > stored:
             raise ValueError(
@@ -103,6 +112,11 @@ class PADConfig(MethodConfig):
     def epochs_read(self) -> int:
         """The last epoch of a trajectory that matching reads."""
         return self.max_start_epoch - 1 + self.expert_epochs
+
+    def expert_bound(self, iteration: int) -> int:
+        """Experts below this index may be drawn in ``iteration``."""
+        first, count = self.first_experts or self.experts.count, self.experts.count
+        return min(count, first + (count - first) * iteration // self.all_experts_at)
 
     def start_bound(self, iteration: int) -> int:
         """The widening start range: epochs below this one may be drawn in ``iteration``."""
@@ -127,10 +141,13 @@ class PAD(Method):
         seed: int,
         experts: Sequence[Trajectory] = (),
     ) -> None:
-        self.config, self.labels, self.seed, self.experts = config, labels, seed, list(experts)
+        self.config, self.labels, self.seed, self.experts = config, labels, seed, experts
         self.net: nn.Module = copy.deepcopy(network(0)).requires_grad_(False).train()
         self.layout = Layout.of(self.net)
-        _check(self.experts, self.layout, config)
+        if not len(experts):
+            raise ConfigError("PAD needs expert trajectories; train them with `raydistill experts SEARCH`")
+        for index in range(self._experts_at(0)):
+            _check(experts[index], self.layout, config)
         self.images = images.detach().clone()
         self.rate = torch.tensor(config.syn_lr, device=images.device)
         self.velocity = {"images": torch.zeros_like(self.images), "rate": torch.zeros_like(self.rate)}
@@ -184,8 +201,12 @@ class PAD(Method):
 
     def _start_epoch(self, iteration: int) -> tuple[Trajectory, int]:
         generator = numpy_generator(self.seed, "start", iteration)
-        expert = self.experts[int(generator.integers(len(self.experts)))]
+        expert = self.experts[int(generator.integers(self._experts_at(iteration)))]
+        _check(expert, self.layout, self.config)
         return expert, int(generator.integers(self.config.min_start_epoch, self.config.start_bound(iteration)))
+
+    def _experts_at(self, iteration: int) -> int:
+        return min(len(self.experts), self.config.expert_bound(iteration))
 
     def _problem(self, iteration: int, expert: Trajectory, epoch: int) -> Problem:
         device = self.images.device
@@ -253,8 +274,8 @@ class PAD(Method):
             return one_hot
         sums, right = torch.zeros_like(one_hot), torch.zeros(len(one_hot), 1, device=one_hot.device)
         inputs = formation.expand(self.images, self.config.factor)
-        for expert in self.experts[:LABELLERS]:
-            vector = expert.snapshot(self.config.epochs_read).to(self.images.device)
+        for index in range(min(LABELLERS, self._experts_at(0))):
+            vector = self.experts[index].snapshot(self.config.epochs_read).to(self.images.device)
             with torch.inference_mode():
                 parts = [call(self.net, self.layout, vector, part) for part in torch.split(inputs, 100)]
             logits = torch.cat(parts).reshape(len(self.labels), -1, classes).mean(1)
@@ -264,17 +285,14 @@ class PAD(Method):
         return torch.where(right > 0, sums / right.clamp_min(1), one_hot)
 
 
-def _check(experts: Sequence[Trajectory], layout: Layout, config: PADConfig) -> None:
-    if not experts:
-        raise ConfigError("PAD needs expert trajectories; train them with `raydistill experts SEARCH`")
-    for expert in experts:
-        if expert.layout != layout:
-            raise ConfigError(f"{expert.path} is of another network than {config.network}; train experts of its own")
-        if expert.epochs < config.epochs_read:
-            raise ConfigError(
-                f"{expert.path} has {expert.epochs} epochs, matching reads {config.epochs_read}; "
-                "train longer experts with `raydistill experts SEARCH`"
-            )
+def _check(expert: Trajectory, layout: Layout, config: PADConfig) -> None:
+    if expert.layout != layout:
+        raise ConfigError(f"{expert.path} is of another network than {config.network}; train experts of its own")
+    if expert.epochs < config.epochs_read:
+        raise ConfigError(
+            f"{expert.path} has {expert.epochs} epochs, matching reads {config.epochs_read}; "
+            "train longer experts with `raydistill experts SEARCH`"
+        )
 
 
 PRESETS: dict[str, dict[str, Any]] = {

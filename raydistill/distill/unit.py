@@ -15,9 +15,12 @@ REPORTS = 200
 
 
 def distil_item(
-    *, data: TrainData, config: MethodConfig, seed: int, directory: str, cache: str, device: str
+    *, data: TrainData, config: MethodConfig, seed: int, directory: str, cache: str, device: str, wait: bool = False
 ) -> dict[str, Any]:
-    """The final distillation as a piece of work: logs to its unit, stores the set, and says how it ended."""
+    """The final distillation as a piece of work: logs to its unit, stores the set, and says how it ended.
+
+    With ``wait`` its experts are trained at the same time.
+    """
     unit = Unit(Path(directory))
     history = unit.history()
     clock = _Clock(history)
@@ -41,6 +44,7 @@ def distil_item(
         report=report,
         report_at=range(every, config.iterations + 1, every),
         cache=Path(cache),
+        wait=wait,
     )
     seconds = clock.seconds()
     metrics = {**last, "iterations": float(outcome.step), "seconds": seconds}

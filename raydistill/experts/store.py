@@ -6,9 +6,10 @@ curriculum, optimiser, augmentation, seed. How many there are and how long is no
 
 import hashlib
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 from raydistill import artifacts
 from raydistill.config import fingerprint
@@ -20,6 +21,12 @@ FOLDER = "_experts"
 "Beside the run folders; no search can be named so."
 
 ENTRY = "entry.json"
+
+ASK_SECONDS = 0.5
+"Between two looks for a trajectory that is being trained."
+
+ALGORITHM = 1
+"Raised when the same settings train to other numbers than before; old trajectories are then not taken for new ones."
 
 
 def beside(run: Path) -> Path:
@@ -37,6 +44,7 @@ def identity(config: ExpertConfig, network: str, data: TrainData) -> dict[str, A
     content = hashlib.sha256(data.train.images.tobytes())
     content.update(data.train.labels.tobytes())
     return {
+        "algorithm": ALGORITHM,
         "experts": config.identity(),
         "network": network,
         "images": content.hexdigest(),
@@ -45,8 +53,43 @@ def identity(config: ExpertConfig, network: str, data: TrainData) -> dict[str, A
     }
 
 
-def open_all(config: Any, data: TrainData, cache: Path | None) -> list[Trajectory] | None:
+class Arriving(Sequence[Trajectory]):
+    """Trajectories that others are still training; asking for one waits until it is whole and has ``epochs`` epochs."""
+
+    def __init__(self, place: Place, count: int, epochs: int) -> None:
+        self.place, self.size, self.epochs = place, count, epochs
+        self.there: dict[int, Trajectory] = {}
+
+    def __len__(self) -> int:
+        return self.size
+
+    @overload
+    def __getitem__(self, index: int) -> Trajectory: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Trajectory]: ...
+    def __getitem__(self, index: int | slice) -> Trajectory | list[Trajectory]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self.size))]
+        if not 0 <= index < self.size:
+            raise IndexError(index)
+        path = self.place.trajectory(index)
+        while index not in self.there:
+            manifest = finished(path)
+            if manifest is not None and manifest["epochs"] >= self.epochs:
+                self.there[index] = Trajectory(path)
+            else:
+                time.sleep(ASK_SECONDS)
+        return self.there[index]
+
+
+def open_all(config: Any, data: TrainData, cache: Path | None, wait: bool = False) -> Sequence[Trajectory] | None:
     """The trajectories that a method's Config asks for; ``None`` for a method without experts.
+
+    Args:
+        config: the method's.
+        data: what they were trained on.
+        cache: where they are.
+        wait: they are being trained at this moment: what is not there yet is waited for when it is read.
 
     Raises:
         ArtifactError: they have not been trained.
@@ -57,6 +100,8 @@ def open_all(config: Any, data: TrainData, cache: Path | None) -> list[Trajector
     if cache is None:
         raise ArtifactError("this method matches experts; say in which cache they are")
     place = entry(cache, experts, config.network, data)
+    if wait:
+        return Arriving(place, experts.count, config.epochs_read)
     missing = [index for index in range(experts.count) if not artifacts.folder_exists(place.trajectory(index))]
     if missing:
         raise ArtifactError(
@@ -76,6 +121,8 @@ class Listed(NamedTuple):
     "Names of those that do not match their checksum."
     epochs: int
     "Of the longest."
+    accuracy: float | None
+    "Mean over the whole trajectories' ends, on validation images; ``None`` without one."
     bytes: int
 
 
@@ -86,9 +133,12 @@ def listed(cache: Path) -> Iterator[Listed]:
         stored = sorted(path for path in folder.glob("[0-9][0-9][0-9][0-9]*") if path.is_dir())
         found = {path.name: finished(path) for path in stored}
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        good = [manifest["epochs"] for manifest in found.values() if manifest]
+        good = [manifest for manifest in found.values() if manifest]
         damaged = tuple(name for name, manifest in found.items() if manifest is None)
-        yield Listed(folder, artifacts.read_json(file), len(good), damaged, max(good, default=0), size)
+        ends = [manifest["accuracies"][-1] for manifest in good]
+        accuracy = sum(ends) / len(ends) if ends else None
+        epochs = max((manifest["epochs"] for manifest in good), default=0)
+        yield Listed(folder, artifacts.read_json(file), len(good), damaged, epochs, accuracy, size)
 
 
 def prune(entries: Sequence[Listed]) -> int:

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from pydantic import Field, field_validator
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from raydistill import artifacts
@@ -98,9 +98,17 @@ class Trajectory:
         self.epochs: int = self.manifest["epochs"]
 
     def snapshot(self, epoch: int) -> Tensor:
-        """Parameters float32 [P] after ``epoch`` epochs, 0 the start; a memory-mapped slice of the file."""
-        with safe_open(self.path / artifacts.TENSORS, framework="pt") as file:
-            found: Tensor = file.get_slice("parameters")[epoch]
+        """Parameters float32 [P] after ``epoch`` epochs, 0 the start; a memory-mapped slice of the file.
+
+        Raises:
+            ArtifactError: the file is gone or cut short.
+        """
+        file = self.path / artifacts.TENSORS
+        try:
+            with safe_open(file, framework="pt") as opened:
+                found: Tensor = opened.get_slice("parameters")[epoch]
+        except (OSError, SafetensorError) as error:
+            raise ArtifactError(f"{file} is damaged ({error}); train it again with `raydistill experts`") from None
         return found.to(torch.float32)
 
 
@@ -116,6 +124,11 @@ class Place(NamedTuple):
     def part(self, index: int, epoch: int) -> Path:
         """Of the state after ``epoch`` epochs, while it is trained."""
         return self.root / "parts" / f"{index:04d}" / f"{epoch:04d}"
+
+    def sweep(self, index: int) -> None:
+        """Remove what kills in the middle of writing have left of a trajectory; for who holds its lock."""
+        for left in (*self.root.glob(f".{index:04d}.*.tmp"), *self.part(index, 0).parent.glob(".*.tmp")):
+            shutil.rmtree(left, ignore_errors=True)
 
     def scores(self, index: int) -> Path:
         """Of one network's difficulty scores."""
@@ -133,6 +146,7 @@ def train_item(
     place = Place(Path(root))
     with alone(place.root / "locks" / f"{index:04d}"):
         known = finished(place.trajectory(index))
+        place.sweep(index)
         if known is None or known["epochs"] < epochs:
             known = _Training(data, config, network, place, index, device).run(known, epochs)
     return {"accuracies": known["accuracies"], "losses": known["losses"]}

@@ -1,6 +1,7 @@
 """PAD as a method: settings, start epochs, first labels, skipped steps, presets."""
 
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -39,9 +40,29 @@ def test_start_epochs_stay_in_range_and_use_all_of_it() -> None:
     assert len(experts) == len(small.experts())
 
 
+def test_experts_join_by_iteration_and_no_other_is_touched_before() -> None:
+    config = PADConfig(experts=ExpertConfig(count=6), first_experts=2, all_experts_at=8)
+    assert [config.expert_bound(i) for i in range(10)] == [2, 2, 3, 3, 4, 4, 5, 5, 6, 6]
+    assert {PADConfig(experts=ExpertConfig(count=6)).expert_bound(i) for i in range(10)} == {6}
+    method = small.pad(init="real", first_experts=1, all_experts_at=20)
+    assert {method._start_epoch(i)[0].path for i in range(20)} == {small.experts()[0].path}
+    assert {method._start_epoch(i)[0].path for i in range(20, 60)} == {one.path for one in small.experts()}
+
+    small_experts = small.experts()
+
+    class Others(list[Any]):
+        def __getitem__(self, index: Any) -> Any:
+            assert index == 0, "the first labels and checks read an expert that may not be there"
+            return super().__getitem__(index)
+
+    with mock.patch.object(small, "experts", return_value=Others(small_experts)):
+        small.pad(init="real", first_experts=1)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"first_experts": 11}, "first_experts=11 is above experts.count=10"),
         ({"min_start_epoch": 10}, "leaves no start epoch"),
         ({"current_max_start_epoch": 12}, "above max_start_epoch=10"),
         (

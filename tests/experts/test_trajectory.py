@@ -193,7 +193,7 @@ def test_half_precision_halves_the_file_and_keeps_the_parameters_near(tmp_path: 
     assert not torch.equal(half.snapshot(EPOCHS), full.snapshot(EPOCHS))
 
 
-def test_the_entry_is_named_by_what_matters() -> None:
+def test_the_entry_is_named_by_what_matters(monkeypatch: pytest.MonkeyPatch) -> None:
     data = small.data()
 
     def name(settings: ExpertConfig, network: str = "ConvNetD3", given: Any = data) -> str:
@@ -215,6 +215,8 @@ def test_the_entry_is_named_by_what_matters() -> None:
     changed = data._replace(train=small.images(36, stream=5))
     names = [name(other) for other in others] + [name(config(), "ConvNetD2"), name(config(), given=changed)]
     assert len({same, *names}) == len(names) + 1
+    monkeypatch.setattr(store, "ALGORITHM", store.ALGORITHM + 1)
+    assert name(config()) not in {same, *names}
 
 
 def test_the_cache_is_listed_checked_and_pruned(tmp_path: Path) -> None:
@@ -225,6 +227,7 @@ def test_the_cache_is_listed_checked_and_pruned(tmp_path: Path) -> None:
     (place.trajectory(1) / TENSORS).write_bytes(b"damaged")
     (one,) = store.listed(tmp_path)
     assert (one.whole, one.damaged, one.epochs) == (1, ("0001",), EPOCHS)
+    assert one.accuracy == Trajectory(place.trajectory(0)).manifest["accuracies"][-1]
     assert one.bytes > 0
     assert store.prune([one]) == one.bytes
     assert list(store.listed(tmp_path)) == []
@@ -269,6 +272,47 @@ def test_the_layout_counts_layers_from_the_input() -> None:
     assert np.cumsum([0] + [int(np.prod(s.shape)) for s in layout.slots]).tolist()[:-1] == [
         s.offset for s in layout.slots
     ]
+
+
+def test_a_file_that_is_cut_short_is_named_when_it_is_read(tmp_path: Path) -> None:
+    train(tmp_path, config())
+    found = Trajectory(Place(tmp_path).trajectory(0))
+    file = found.path / TENSORS
+    file.write_bytes(file.read_bytes()[:-8])
+    with pytest.raises(ArtifactError, match=f"{file} is damaged .*; train it again"):
+        found.snapshot(EPOCHS)
+    file.unlink()
+    with pytest.raises(ArtifactError, match=f"{file} is damaged"):
+        found.snapshot(0)
+
+
+def test_an_expert_that_is_not_there_yet_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(tmp_path, config(), index=0)
+    train(tmp_path, config(), index=1, epochs=2)
+    looks = list[float]()
+
+    def meanwhile(seconds: float) -> None:
+        looks.append(seconds)
+        train(tmp_path, config(), index=1)
+
+    monkeypatch.setattr(store.time, "sleep", meanwhile)  # type: ignore[attr-defined]
+    arriving = store.Arriving(Place(tmp_path), 2, EPOCHS)
+    assert len(arriving) == 2
+    assert arriving[0].epochs == EPOCHS
+    assert looks == []
+    assert arriving[1].epochs == EPOCHS  # it was there, but too short
+    assert len(looks) == 1
+    assert [one.path for one in arriving] == [one.path for one in arriving[:]]
+
+
+def test_what_kills_left_half_written_is_removed(tmp_path: Path) -> None:
+    left = [tmp_path / ".0000.x.tmp" / TENSORS, Place(tmp_path).part(0, 0).parent / ".0002.x.tmp" / TENSORS]
+    other = tmp_path / ".0001.x.tmp" / TENSORS  # of a trajectory that another process may be at
+    for file in (*left, other):
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"half")
+    train(tmp_path, config())
+    assert [file.exists() for file in (*left, other)] == [False, False, True]
 
 
 def test_a_pruned_entry_is_trained_again(tmp_path: Path) -> None:
