@@ -17,9 +17,9 @@ from typing import Any
 
 from raydistill.artifacts import COMPLETED, DIVERGED, FAILED, RUNNING, STOPPED, Unit, read_json, units, write_json
 from raydistill.config import Scalar, fingerprint
-from raydistill.errors import ArtifactError, RaydistillError
+from raydistill.errors import ArtifactError, RaydistillError, without_credentials
 from raydistill.track import records
-from raydistill.track.records import public, stamp, without_credentials
+from raydistill.track.records import public, stamp
 from raydistill.track.to_mlflow import Shadow, Store, artifact_location, checked_uri, concerns_all, embedded_uri
 
 PERIOD = 2.0
