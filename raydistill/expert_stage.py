@@ -99,7 +99,7 @@ def run_experts(search: Search, run: Path, data: TrainData, runtime: Runtime, di
     """Train what the cache lacks, and note every trajectory in the run.
 
     Raises:
-        EnvironmentIssue: the disk has no room for them.
+        EnvironmentIssue: the disk has no room for them, or several nodes do not share it.
     """
     want = wanted(search)
     if want is None:
@@ -109,6 +109,8 @@ def run_experts(search: Search, run: Path, data: TrainData, runtime: Runtime, di
     todo = _open(place, want)
     _check_room(want, data, len(todo), cache)
     artifacts.write_json(place.root / store.ENTRY, store.identity(want.config, want.network, data))
+    if todo:
+        runtime.require_shared(place.root)
     budget = search.budget
     if want.config.curriculum is not None:
         _score(search, want, place, data, runtime, display)

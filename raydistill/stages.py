@@ -194,6 +194,7 @@ class Experiment:
         item = {"config": config, "seed": seed, "directory": str(unit.directory.absolute()), "cache": cache}
         with self._watched(unit, "distill"):
             budget = self.search.budget
+            self.runtime.require_shared(self.run)
             ((_, ended),) = self.runtime.map(
                 distil_item, [item], {"data": self.data}, cpus=budget.final_cpus, gpus=budget.gpus
             )

@@ -41,7 +41,8 @@ def dry_run(seconds: Iterable[float], workers: int, handing: float = 0.0, window
         handing: seconds that the driver needs for each item, one after another, before it begins.
         window: item n begins only when items 0 … n − window are done, as a search's trials do; ``None``: at once.
     """
-    free, ends, worked, driver, settled = [0.0] * workers, [], 0.0, 0.0, 0.0
+    free, worked, driver, settled = [0.0] * workers, 0.0, 0.0, 0.0
+    ends: list[float] = []
     for number, duration in enumerate(seconds):
         if window is not None and number >= window:
             settled = max(settled, ends[number - window])
