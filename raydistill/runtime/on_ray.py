@@ -135,11 +135,12 @@ class OnRay:
 
         marker = folder.absolute() / ".shared"
         write_text(marker, "Read by every node before work begins, to see that they share this folder.\n")
-        look, seen = ray.remote(_sees).options(num_cpus=0), {}
+        look, seen = ray.remote(_sees), []
         for node in alive:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            seen[node["NodeManagerAddress"]] = look.options(scheduling_strategy=there).remote(marker)
-        blind = [address for address, answer in seen.items() if not _answer(answer)]
+            asked = look.options(num_cpus=0, scheduling_strategy=there).remote(marker)
+            seen.append((node["NodeManagerAddress"], asked))
+        blind = sorted({address for address, answer in seen if not _answer(answer)})
         if blind:
             raise EnvironmentIssue(
                 f"{folder}: not seen by node {', '.join(blind)}; put --out on a disk that all nodes share"
