@@ -78,7 +78,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtifactError(f"no {path.name} in {path.parent}; is this a folder that raydistill wrote?") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ArtifactError(f"{path} is damaged ({error}); delete it and run again with --resume") from None
 
 
@@ -145,7 +145,8 @@ def load_folder(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor
     file = path / TENSORS
     if not file.is_file():
         raise ArtifactError(f"{path} has no {TENSORS}; it is incomplete, make it again")
-    if checksum(file) != manifest.get("checksums", {}).get(TENSORS):
+    sums = manifest.get("checksums")
+    if not isinstance(sums, dict) or checksum(file) != sums.get(TENSORS):
         raise ArtifactError(f"{file} does not match its checksum; it is damaged, make it again")
     try:
         return manifest, load_file(file)

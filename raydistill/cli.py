@@ -16,8 +16,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 from raydistill import cli_jobs
-from raydistill.cli_options import AsJson, Given, Resume, Seed, Set
-from raydistill.errors import ArtifactError, ConfigError, DataError, EnvironmentIssue, RaydistillError
+from raydistill.cli_options import AsJson, DataRoot, Given, Out, Resume, Seed, Set, Simulate
+from raydistill.errors import (
+    ArtifactError,
+    ConfigError,
+    DataError,
+    EnvironmentIssue,
+    RaydistillError,
+    without_credentials,
+)
 from raydistill.interrupts import Interrupted, interruptible
 
 if TYPE_CHECKING:
@@ -43,11 +50,6 @@ WRONG_INPUT = (ConfigError, DataError, ArtifactError, EnvironmentIssue)
 GivenOrNone = Annotated[
     str | None,
     typer.Argument(metavar="SEARCH", help="searches/FILE.py, searches/FILE.py:NAME, or a run's search.json."),
-]
-Out = Annotated[Path, typer.Option("--out", help="Where run folders are made.")]
-DataRoot = Annotated[
-    Path | None,
-    typer.Option("--data-root", help="Look for data here first (then $RAYDISTILL_DATA, then ~/.cache/raydistill)."),
 ]
 Address = Annotated[
     str | None,
@@ -139,14 +141,17 @@ def plan(
     out: Out = Path("runs"),
     data_root: DataRoot = None,
     address: Address = None,
+    simulate: Simulate = None,
     as_json: AsJson = False,
 ) -> None:
     """What a search will cost before it starts: hours, memory and disk, from a few pieces of its work timed here.
 
-    Example: raydistill plan searches/datadam_mnist.py:tune --data-root DIR
+    Example: raydistill plan searches/nas_mnist.py:study --data-root DIR --simulate 1,8,64,256,1000
     """
-    from raydistill import definitions, plan
+    from raydistill import definitions, plan, simulation
     from raydistill.track import Progress
+
+    sizes = simulation.sizes(simulate) if simulate else []
 
     search = definitions.load(given, settings or [])
     with interruptible(), _runtime(address) as runtime:
@@ -155,10 +160,14 @@ def plan(
         experiment = Experiment(search, out / search.name, runtime, Progress(quiet=True), data_root)
         experiment.check()
         found = plan.forecast(search, experiment.data, runtime, data_root)
+        handing = simulation.handing(runtime) if sizes else 0.0
+    simulated = [simulation.simulate(found.costs, search.budget.parallel, size, handing) for size in sizes]
     if as_json:
-        print(json.dumps(found.to_json()))
+        rows = [one._asdict() for one in simulated]
+        print(json.dumps(found.to_json() | ({"driver_seconds": handing, "simulated": rows} if rows else {})))
     else:
         plan.show(found)
+        simulation.show(simulated, handing)
 
 
 app.command()(cli_jobs.submit)
@@ -386,5 +395,5 @@ def guarded(command: Callable[[], object]) -> int:
 
 
 def _say(text: str, code: int) -> int:
-    print(text, file=sys.stderr)
+    print(without_credentials(text), file=sys.stderr)
     return code

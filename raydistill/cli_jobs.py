@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from raydistill.cli_options import AsJson, Given, Resume, Seed, Set
-from raydistill.errors import ConfigError
+from raydistill.errors import ConfigError, without_credentials
 from raydistill.interrupts import Interrupted, interruptible
 
 if TYPE_CHECKING:
@@ -183,7 +183,6 @@ def _uri(uri: str) -> str:
     Raises:
         ConfigError: it holds a password.
     """
-    from raydistill.track.records import without_credentials
     from raydistill.track.to_mlflow import checked_uri
 
     if without_credentials(uri) != uri:

@@ -1,9 +1,37 @@
 """Options that several commands share."""
 
+import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from raydistill.errors import ConfigError
+
+
+def local(context: typer.Context, option: typer.CallbackParam, folder: Path | None) -> Path | None:
+    """The folder of an option, unless it is an address: a path of that name would be made, credentials and all.
+
+    Raises:
+        ConfigError: it is an address such as ``s3://BUCKET``.
+    """
+    if folder is not None and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(folder)):
+        raise ConfigError(
+            f"{option.opts[0]}: {str(folder).split(':')[0]}://… is an address; give a folder, on a cluster one that all "
+            "nodes share"
+        )
+    return folder
+
+
+Out = Annotated[Path, typer.Option("--out", callback=local, help="Where run folders are made.")]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-root",
+        callback=local,
+        help="Look for data here first (then $RAYDISTILL_DATA, then ~/.cache/raydistill).",
+    ),
+]
 Given = Annotated[
     str, typer.Argument(metavar="SEARCH", help="searches/FILE.py, searches/FILE.py:NAME, or a run's search.json.")
 ]
@@ -16,5 +44,13 @@ Set = Annotated[
 Seed = Annotated[int | None, typer.Option("--seed", help="Replace the search's seed.")]
 Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with the run in the run folder; what is done stays done.")
+]
+Simulate = Annotated[
+    str | None,
+    typer.Option(
+        "--simulate",
+        metavar="N,N,…",
+        help="How it would go on so many workers (GPUs, or shares of budget.gpus), by a simulated clock.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on stdout.")]

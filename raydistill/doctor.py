@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from raydistill import provenance
 from raydistill.data.describe import Row, describe
-from raydistill.errors import ConfigError, RaydistillError, UnknownNameError
+from raydistill.errors import ConfigError, RaydistillError, UnknownNameError, without_credentials
 from raydistill.experts import store
 
 LEAST_FREE = 2**30
@@ -96,7 +96,8 @@ def examine(address: str | None, tracking_uri: str | None, out: Path, root: Path
     ]
     findings: list[Finding] = []
     for check in checks:
-        for finding in check():
+        for found in check():
+            finding = found._replace(text=without_credentials(found.text))
             findings.append(finding)
             if not as_json:
                 mark = {True: "ok  ", False: "FAIL", None: "--  "}[finding.works]

@@ -5,7 +5,12 @@ and exits with 2; anything that is not a ``RaydistillError`` is a bug and keeps 
 """
 
 import difflib
+import re
 from collections.abc import Iterable
+
+USERINFO = re.compile(r"(:?//?)(?<=[:/]/)(?:[^/\s:@]+:(?!\d+/)\S*|[^/\s]*)@(?=\S)")
+"Up to the last @ before the host; a password may hold a slash, and a path that was made of an address has lost one."
+SECRET_QUERY = re.compile(r"((?:password|passwd|token|secret|key|signature|sig)=)[^&\s]+", re.IGNORECASE)
 
 
 class RaydistillError(Exception):
@@ -37,3 +42,8 @@ class UnknownNameError(ConfigError):
         near = [lowered[m] for m in difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.5)]
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
         super().__init__(f"unknown {kind} {name!r}; {hint}")
+
+
+def without_credentials(text: str) -> str:
+    """``text`` with ``user:password@`` and ``password=…`` taken out of the addresses in it; for all that is shown or stored."""
+    return SECRET_QUERY.sub(r"\1***", USERINFO.sub(r"\1", text))

@@ -118,7 +118,7 @@ def run_experts(
         What the distillation beside ended with, if there was one.
 
     Raises:
-        EnvironmentIssue: the disk has no room for them.
+        EnvironmentIssue: the disk has no room for them, or several nodes do not share it.
     """
     want = wanted(search)
     if want is None:
@@ -131,6 +131,8 @@ def run_experts(
             display.note(f"{path} is damaged; it is trained again")
     _check_room(want, data, len(todo), cache)
     artifacts.write_json(place.root / store.ENTRY, store.identity(want.config, want.network, data))
+    if todo:
+        runtime.require_shared(place.root)
     budget = search.budget
     if want.config.curriculum is not None:
         _score(search, want, place, data, runtime, display)

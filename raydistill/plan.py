@@ -45,6 +45,10 @@ class Cost(NamedTuple):
     "Seconds."
     at_once: int
     "Workers that share it."
+    pieces: int = 1
+    "Into how many pieces it falls that different workers can do."
+    kinds: tuple[float, ...] = ()
+    "Seconds of the kinds that ``each`` is the mean of, equally many of each."
 
     @property
     def seconds(self) -> float:
@@ -118,7 +122,8 @@ class _Plan:
         steps = want.config.epoch_steps or -(-len(self.data.train) // batch)
         timed = self._time("training", want.config.count, network=want.network, recipe=recipe, images=None)
         epoch = steps * timed["step"] + timed["judged"] * min(JUDGED_ON, len(self.data.val))
-        self._add("experts", "epochs", want.config.count * want.epochs, epoch, want.config.count)
+        count = want.config.count
+        self._add("experts", "epochs", count * want.epochs, epoch, count, count)
 
     def trials(self) -> None:
         """Iterations between two rungs, and the students that rate the trials there."""
@@ -131,9 +136,8 @@ class _Plan:
             before, after = _counts(own, low), _counts(own, high)
             each = sum((after[name] - before.get(name, 0.0)) * timed[name] for name in after)
             each += budget.students * rating
-            self._add(
-                "search", f"trials, iterations {low} to {high}", trials, each, min(budget.parallel, budget.trials)
-            )
+            what, together = f"trials, iterations {low} to {high}", min(budget.parallel, budget.trials)
+            self._add("search", what, trials, each, together, round(trials))
 
     def distill(self) -> None:
         """The final set; nothing where the best trial's is taken."""
@@ -152,7 +156,7 @@ class _Plan:
             students = sum((item.arm, item.network) == (arm, network) for item in items)
             of = None if arm == "whole" else distill
             each = self._student(network, arms.protocol_of(arm, config), of, tests, len(items))
-            self._add("evaluate", f"{arm}, students of {network}", students, each, len(items))
+            self._add("evaluate", f"{arm}, students of {network}", students, each, len(items), students)
 
     def nas(self) -> None:
         """Every distinct network on every proxy; what Optuna draws and what is confirmed costs what the mean of them does."""
@@ -174,10 +178,11 @@ class _Plan:
             if config.confirm:
                 each["confirm"].append(self._student(name, confirm, None, confirm.epochs * val, 1))
         trained = len(listed) + (0 if config.sampled is None else config.sampled.samples)
-        self._add("nas", "networks on small sets", trained * small, statistics.fmean(each["small"]), workers)
-        if each["whole"]:
-            times = trained * config.students
-            self._add("nas", "networks on all images", times, statistics.fmean(each["whole"]), workers)
+        counts = {"small": trained * small, "whole": trained * config.students}
+        for kind, what in (("small", "networks on small sets"), ("whole", "networks on all images")):
+            if each[kind]:
+                mean, count = statistics.fmean(each[kind]), counts[kind]
+                self._add("nas", what, count, mean, sum(counts.values()), count, tuple(each[kind]))
         if each["confirm"]:
             times = trained if config.confirm == "all" else min(config.confirm, trained)
             self._add("nas", "confirmed networks", times / config.workers, statistics.fmean(each["confirm"]), 1)
@@ -198,8 +203,18 @@ class _Plan:
         self.memory = max(self.memory, *(int(timed.pop("memory")) for timed in found))
         return {name: statistics.fmean(timed[name] for timed in found) for name in found[0]}
 
-    def _add(self, stage: str, what: str, count: float, each: float, workers: int) -> None:
-        self.costs.append(Cost(stage, what, count, each, max(1, min(workers, self.room))))
+    def _add(
+        self,
+        stage: str,
+        what: str,
+        count: float,
+        each: float,
+        workers: int,
+        pieces: int = 1,
+        kinds: tuple[float, ...] = (),
+    ) -> None:
+        at_once = max(1, min(workers, self.room))
+        self.costs.append(Cost(stage, what, count, each, at_once, max(1, pieces), kinds))
 
 
 def time_piece(*, data: TrainData, kind: str, device: str, **item: Any) -> dict[str, float]:

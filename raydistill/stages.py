@@ -169,6 +169,7 @@ class Experiment:
             return
         with self._watched(unit, "distill"):
             budget = self.search.budget
+            self.runtime.require_shared(self.run)
             ((_, ended),) = self.runtime.map(
                 distil_item, [self._distillation(unit)], {"data": self.data}, cpus=budget.final_cpus, gpus=budget.gpus
             )

@@ -23,14 +23,14 @@ LAYERS = (
     ("nas", "search"),
     ("definitions", "results"),
     ("report", "checks", "expert_stage"),
-    ("appraise", "nas_stage", "plan"),
+    ("appraise", "nas_stage", "plan", "simulation"),
     ("stages",),
     ("cli", "cli_jobs", "cli_options", "doctor"),
     ("__main__", "__init__"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 ALLOWED = {
-    "ray": ("runtime/jobs.py", "runtime/on_ray.py", "runtime/train_on_ray.py", "search/tune.py"),
+    "ray": ("runtime/jobs.py", "runtime/on_ray.py", "runtime/pool.py", "runtime/train_on_ray.py", "search/tune.py"),
     "optuna": ("search/",),
     "mlflow": ("track/to_mlflow.py",),
 }

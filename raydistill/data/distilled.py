@@ -114,6 +114,8 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
             encoding: Encoding = (
                 Whitener.from_tensors(whitener) if whitener else Normaliser.parse(manifest["normaliser"])
             )
+            if not all(0 <= label < len(manifest["classes"]) for label in tensors["labels"].tolist()):
+                raise ValueError(f"labels beyond its {len(manifest['classes'])} classes")
             return cls(
                 tensors["pixels"],
                 tensors["labels"],

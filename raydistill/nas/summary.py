@@ -98,7 +98,12 @@ def confirmed(run: Path, chosen: Sequence[str]) -> dict[str, Any] | None:
         chosen: the networks to confirm, best on the distilled set first; it decides between equals.
     """
     records = {unit.name: unit.read() for unit in units(run, "confirm")}
-    rows = [records[name] for name in chosen if records.get(name, {}).get("status") in (COMPLETED, DIVERGED)]
+    # Its own name, not the one that it says: the winner's becomes part of a path.
+    rows = [
+        records[name] | {"network": name}
+        for name in chosen
+        if records.get(name, {}).get("status") in (COMPLETED, DIVERGED)
+    ]
     if not chosen or len(rows) < len(chosen):
         return None
     rows.sort(key=lambda row: -row["metrics"]["val_accuracy"])

@@ -10,13 +10,13 @@ import numpy as np
 
 from raydistill.artifacts import COMPLETED
 from raydistill.data.distilled import DistilledSet
+from raydistill.errors import without_credentials
 from raydistill.report import figures, pictures, tables, texts
 from raydistill.report.blocks import Block, Commands, Fold, Missing, Picture, Report, Section, Table, Text, command
 from raydistill.report.expert_blocks import expert_blocks, matching_blocks
 from raydistill.report.nas_blocks import nas_blocks
 from raydistill.report.run import INIT, Run
 from raydistill.report.search_blocks import search_blocks
-from raydistill.track.records import without_credentials
 
 if TYPE_CHECKING:
     import pandas as pd

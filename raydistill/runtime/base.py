@@ -3,6 +3,7 @@
 import ctypes
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 Result = TypeVar("Result")
@@ -65,6 +66,13 @@ class Runtime(Protocol):
         Raises:
             ConfigError: not even one.
             EnvironmentIssue: the cluster did not start, or did not answer.
+        """
+
+    def require_shared(self, folder: Path) -> None:
+        """Make sure that work can write into ``folder`` wherever it is done.
+
+        Raises:
+            EnvironmentIssue: there are several nodes and one does not see it.
         """
 
     def close(self) -> None:

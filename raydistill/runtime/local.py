@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,6 +49,9 @@ class Local:
             )
         with threads(cpus):
             yield "cuda" if gpus > 0 else "cpu"
+
+    def require_shared(self, folder: Path) -> None:
+        """As ``Runtime.require_shared``; nothing to ask."""
 
     def close(self) -> None:
         """Nothing is held."""

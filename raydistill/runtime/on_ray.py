@@ -15,18 +15,15 @@ import socket
 import sys
 import tempfile
 import threading
-from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from raydistill.errors import ConfigError, EnvironmentIssue, RaydistillError
-from raydistill.runtime.base import Result, threads
-
-MAX_RESTARTS = 2
-"How often an item of ``map`` is run again after its process died."
+from raydistill.artifacts import write_text
+from raydistill.errors import ConfigError, EnvironmentIssue
+from raydistill.runtime.base import Result
+from raydistill.runtime.pool import Pool
 
 IMPORTING_WORKERS = 16
 "Ray starts a worker for each core; where that is more, they import when they are called, not before."
@@ -58,8 +55,7 @@ class OnRay:
         self._failure: BaseException | None = None
         self._closed = False
         self._session: Path | None = None
-        self._idle: list[Any] = []
-        self._kind = (0.0, 0.0)
+        self._pool = Pool()
         self._up, self._end = threading.Event(), threading.Event()
         self._undo = ExitStack()
         self._owned = "ray" not in sys.modules or not sys.modules["ray"].is_initialized()
@@ -124,66 +120,35 @@ class OnRay:
         gpus: float = 0,
     ) -> Iterator[tuple[int, Result]]:
         """As ``Runtime.map``; results come as they are done."""
+        workers = min(len(items), self.capacity(cpus, gpus))
+        yield from self._pool.run(function, items, shared, workers, cpus, gpus)
+
+    def require_shared(self, folder: Path) -> None:
+        """As ``Runtime.require_shared``; a file is written there and every node looks for it."""
         import ray
 
-        workers = min(len(items), self.capacity(cpus, gpus))
-        common = ray.put(dict(shared))
-        waiting, deaths = deque(range(len(items))), Counter[int]()
-        busy: dict[Any, tuple[Any, int]] = {}
+        self.ready()
+        alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        if len(alive) < 2:
+            return
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        def send(worker: Any) -> None:
-            if waiting:
-                index = waiting.popleft()
-                busy[worker.call.remote(function, common, dict(items[index]))] = (worker, index)
-            else:
-                self._idle.append(worker)
-
-        try:
-            for _ in range(workers):
-                send(self._worker(cpus, gpus))
-            while busy:
-                with signals_through():
-                    [done], _ = ray.wait(list(busy), num_returns=1)
-                worker, index = busy.pop(done)
-                try:
-                    result = ray.get(done)
-                except ray.exceptions.RayActorError:
-                    deaths[index] += 1
-                    if deaths[index] > MAX_RESTARTS:
-                        raise EnvironmentIssue(
-                            f"the process of item {index} died {deaths[index]} times (out of memory?); "
-                            "use fewer workers, or smaller batches"
-                        ) from None
-                    waiting.appendleft(index)
-                    ray.kill(worker)
-                    send(self._worker(cpus, gpus))
-                    continue
-                except ray.exceptions.RayTaskError as error:
-                    self._idle.append(worker)
-                    raise (error.cause if isinstance(error.cause, RaydistillError) else error) from None
-                send(worker)
-                yield index, result
-        finally:
-            for worker, _ in busy.values():
-                ray.kill(worker)
+        marker = folder.absolute() / ".shared"
+        write_text(marker, "Read by every node before work begins, to see that they share this folder.\n")
+        look, seen = ray.remote(_sees), []
+        for node in alive:
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            asked = look.options(num_cpus=0, scheduling_strategy=there).remote(marker)
+            seen.append((node["NodeManagerAddress"], asked))
+        blind = sorted({address for address, answer in seen if not _answer(answer)})
+        if blind:
+            raise EnvironmentIssue(
+                f"{folder}: not seen by node {', '.join(blind)}; put --out on a disk that all nodes share"
+            )
 
     def release(self) -> None:
         """End the worker processes that wait for the next ``map``; others can have their cores."""
-        import ray
-
-        while self._idle:
-            ray.kill(self._idle.pop())
-
-    def _worker(self, cpus: float, gpus: float) -> Any:
-        """A process with these resources; one that is left from an earlier ``map``, for its imports cost seconds."""
-        import ray
-
-        if self._kind != (cpus, gpus):
-            self.release()
-            self._kind = (cpus, gpus)
-        if self._idle:
-            return self._idle.pop()
-        return ray.remote(_Worker).options(num_cpus=cpus, num_gpus=gpus).remote(cpus)
+        self._pool.release()
 
     def close(self) -> None:
         """Disconnect; a private cluster ends, and one that is still starting will when it has."""
@@ -292,53 +257,17 @@ def connect(
     return OnRay(given, environment or {}, imports, dashboard, cpus)
 
 
-def device() -> str:
-    """Where code in a Ray worker computes: its GPU if it was lent one. PyTorch may see GPUs that are not its own."""
+def _sees(path: Path) -> bool:
+    return path.exists()
+
+
+def _answer(seen: Any) -> bool:
     import ray
 
-    return "cuda" if ray.get_gpu_ids() else "cpu"
-
-
-@contextmanager
-def signals_through() -> Iterator[None]:
-    """Let what a signal handler raises through Ray, which makes a ``SystemError`` of all but ``KeyboardInterrupt``."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    raised: list[BaseException] = []
-
-    def guard(handler: Callable[[int, FrameType | None], Any]) -> Callable[[int, FrameType | None], None]:
-        def call(number: int, frame: FrameType | None) -> None:
-            try:
-                handler(number, frame)
-            except BaseException as error:
-                raised.append(error)
-                raise KeyboardInterrupt from error
-
-        return call
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
-    for number, handler in before.items():
-        signal.signal(number, guard(handler))
     try:
-        yield
-    except KeyboardInterrupt:
-        if raised:
-            raise raised[0] from None
-        raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-class _Worker:
-    def __init__(self, cpus: float) -> None:
-        self.cpus = cpus
-
-    def call(self, function: Callable[..., Any], shared: Mapping[str, Any], item: Mapping[str, Any]) -> Any:
-        with threads(self.cpus):
-            return function(**shared, **item, device=device())
+        return bool(ray.get(seen))
+    except ray.exceptions.RayError:
+        return True  # the node has died since: nothing will be written from there
 
 
 def _session_folder(undo: ExitStack) -> Path:

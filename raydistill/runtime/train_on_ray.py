@@ -18,7 +18,8 @@ from ray.train.torch import TorchTrainer, prepare_model
 
 from raydistill.errors import EnvironmentIssue, RaydistillError
 from raydistill.runtime.base import Team, threads
-from raydistill.runtime.on_ray import OnRay, device, signals_through
+from raydistill.runtime.on_ray import OnRay
+from raydistill.runtime.pool import device, signals_through
 
 FOLDER = "ray_train"
 
@@ -48,12 +49,13 @@ def train_together(
 
     Raises:
         ConfigError: the cluster has no room for one member.
-        EnvironmentIssue: it has none for all, or members died more often than is allowed.
+        EnvironmentIssue: it has none for all, its nodes do not share the disk, or members died too often.
     """
     places = runtime.capacity(cpus, gpus)
     if places < workers:
         raise EnvironmentIssue(f"nas.workers={workers}: this cluster has room for {places}; lower it")
     runtime.release()
+    runtime.require_shared(directory)
     for name in ("ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # the caller tells what fails
     resources = {"CPU": cpus, **({"GPU": gpus} if gpus else {})}

@@ -25,6 +25,7 @@ class Ledger:
         self.search = search
         self.run = run
         self.records = {record.number: record for record in read_trials(run)}
+        self._settled_below = self._known_below = 0
         for number, record in self.records.items():
             recorded = trial_unit(run, number).read().get("fingerprint")
             if recorded != trial_fingerprint(search, record.params):
@@ -39,9 +40,12 @@ class Ledger:
 
     def ready(self, number: int) -> bool:
         """Whether all trials whose results ``number`` depends on are settled, and all before it handed out."""
-        return all(self._settled(n) for n in range(number - self.search.budget.parallel + 1)) and all(
-            n in self.records for n in range(number)
-        )
+        # Both only grow, so a search of many trials does not look at all of them for each.
+        while self._settled(self._settled_below):
+            self._settled_below += 1
+        while self._known_below in self.records:
+            self._known_below += 1
+        return self._settled_below > number - self.search.budget.parallel and self._known_below >= number
 
     def assign(self, number: int) -> Assignment:
         """Hand out trial ``number``, which must be ready; an interrupted one keeps its settings."""

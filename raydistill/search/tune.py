@@ -12,17 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.logger import TBXLoggerCallback
 from ray.tune.search import Searcher
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raydistill.artifacts import FAILED, write_text
+from raydistill.artifacts import FAILED
 from raydistill.data.load import TrainData
-from raydistill.errors import EnvironmentIssue
 from raydistill.runtime.base import threads
-from raydistill.runtime.on_ray import OnRay, device, signals_through
+from raydistill.runtime.on_ray import OnRay
+from raydistill.runtime.pool import device, signals_through
 from raydistill.search.definition import Search
 from raydistill.search.ledger import Ledger
 from raydistill.search.objective import REAL, Assignment, Engine, run_trial
@@ -59,7 +57,7 @@ def run_search(
         return
     workers = min(budget.parallel, len(remaining), runtime.capacity(budget.cpus, budget.gpus))
     runtime.release()
-    _require_shared(run)
+    runtime.require_shared(run)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the listener is told of what fails
     os.environ.update(SETTINGS, TUNE_MAX_PENDING_TRIALS_PG=str(workers))
     searcher = FromLedger(ledger, listener)
@@ -155,22 +153,3 @@ def _trial(config: Mapping[str, Any], search: Search, data: TrainData, run: Path
 
 def _name(trial: Any) -> str:
     return f"{trial.config['number']:04d}"
-
-
-def _require_shared(run: Path) -> None:
-    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    if len(nodes) < 2:
-        return
-    marker = run.absolute() / ".shared"
-    write_text(marker, "Read by every node before a search, to see that they share this folder.\n")
-    look, seen = ray.remote(_sees), {}
-    for node in nodes:
-        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        seen[node["NodeManagerAddress"]] = look.options(num_cpus=0, scheduling_strategy=there).remote(marker)
-    blind = [address for address, answer in seen.items() if not ray.get(answer)]
-    if blind:
-        raise EnvironmentIssue(f"{run}: not seen by node {', '.join(blind)}; put --out on a disk that all nodes share")
-
-
-def _sees(path: Path) -> bool:
-    return path.exists()

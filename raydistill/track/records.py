@@ -14,10 +14,9 @@ from typing import Any, NamedTuple, TypeGuard
 
 from raydistill.artifacts import COMPLETED, STOPPED, TENSORS, Unit
 from raydistill.config import flatten
+from raydistill.errors import without_credentials
 
 SECRET = re.compile(r"password|passwd|token|secret|credential|key", re.IGNORECASE)
-USERINFO = re.compile(r"//[^/\s]*@")
-SECRET_QUERY = re.compile(r"((?:password|passwd|token|secret|key)=)[^&\s]+", re.IGNORECASE)
 OWN = frozenset({"schema", "kind", "name", "fingerprint", "status", "params", "tags", "metrics"})
 "Fields of unit.json with a place of their own; all others become tags."
 
@@ -141,11 +140,6 @@ def public(values: Mapping[str, Any]) -> dict[str, str]:
     return {name: without_credentials(str(value)) for name, value in values.items() if not SECRET.search(name)}
 
 
-def without_credentials(text: str) -> str:
-    """``text`` with ``user:password@`` and ``password=…`` taken out of the addresses in it."""
-    return SECRET_QUERY.sub(r"\1***", USERINFO.sub("//", text))
-
-
 def distilled_sets(units: Iterable[tuple[Unit, Mapping[str, Any]]]) -> Iterator[Path]:
     """The folders of the distilled sets that are results (not those of trials)."""
     for unit, record in units:
@@ -155,8 +149,12 @@ def distilled_sets(units: Iterable[tuple[Unit, Mapping[str, Any]]]) -> Iterator[
 
 
 def files_below(folder: Path) -> list[tuple[Path, str]]:
-    """(file, name relative to ``folder``) below a folder, in name order; hidden ones (being written) are left out."""
-    found = [(path, path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()]
+    """(file, name relative to ``folder``) below a folder, in name order; without hidden ones, which are being written.
+
+    Links are left out too: in a folder that others made they may lead to files that are not to be sent anywhere.
+    """
+    everything = folder.rglob("*")
+    found = [(path, path.relative_to(folder)) for path in everything if path.is_file() and not path.is_symlink()]
     return sorted((path, str(name)) for path, name in found if not any(part.startswith(".") for part in name.parts))
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from raydistill.artifacts import MANIFEST, TENSORS, read_json
-from raydistill.errors import ConfigError, RaydistillError
-from raydistill.track.records import Number, Tail, files_below, reached, stamp, without_credentials
+from raydistill.errors import ConfigError, RaydistillError, without_credentials
+from raydistill.track.records import Number, Tail, files_below, reached, stamp
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

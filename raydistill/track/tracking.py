@@ -17,14 +17,16 @@ from typing import Any
 
 from raydistill.artifacts import COMPLETED, DIVERGED, FAILED, RUNNING, STOPPED, Unit, read_json, units, write_json
 from raydistill.config import Scalar, fingerprint
-from raydistill.errors import ArtifactError, RaydistillError
+from raydistill.errors import ArtifactError, RaydistillError, without_credentials
 from raydistill.track import records
-from raydistill.track.records import public, stamp, without_credentials
+from raydistill.track.records import public, stamp
 from raydistill.track.to_mlflow import Shadow, Store, artifact_location, checked_uri, concerns_all, embedded_uri
 
 PERIOD = 2.0
 "Seconds between two passes; after a pass that failed the pause doubles, up to ``LONGEST``."
 LONGEST = 60.0
+SHARE = 9.0
+"A pass looks at every unit; the pause after it is at least this many times as long, so that many units slow nothing down."
 ENDED = {COMPLETED: "FINISHED", STOPPED: "FINISHED", DIVERGED: "FAILED", FAILED: "FAILED"}
 SIDECAR = "tracking.json"
 PARENT, RUN, UNIT, KIND = "mlflow.parentRunId", "raydistill.run", "raydistill.unit", "raydistill.kind"
@@ -134,8 +136,10 @@ class Tracking:
     def _loop(self) -> None:
         pause = PERIOD
         while not self._closing.wait(pause):
+            began = time.monotonic()
             self.sync()
             pause = PERIOD if self._problem is None else min(2 * pause, LONGEST)
+            pause = max(pause, SHARE * (time.monotonic() - began))
         if not self.sync().delivered and time.monotonic() + 1 < self._store.deadline:
             time.sleep(1)
             self.sync()

@@ -57,9 +57,25 @@ def test_an_item_whose_process_dies_is_done_again(on_ray: OnRay, tmp_path: Path)
 def test_an_item_whose_process_always_dies_is_given_up(
     on_ray: OnRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("raydistill.runtime.on_ray.MAX_RESTARTS", 0)
+    monkeypatch.setattr("raydistill.runtime.pool.MAX_RESTARTS", 0)
     with pytest.raises(EnvironmentIssue, match="process of item 0 died 1 times"):
         list(on_ray.map(work.fragile, [{"x": 1}], {"deaths": 99, "folder": str(tmp_path)}))
+
+
+def test_no_item_waits_for_a_worker_that_finds_no_room(on_ray: OnRay, tmp_path: Path) -> None:
+    """As when a machine is gone: the worker that is left does all, and the new one comes up when there is room again."""
+    import ray
+
+    results = on_ray.map(work.die_when_told, [{"x": x} for x in range(4)], {"folder": str(tmp_path)})
+    found = [next(results)]
+    bystander = ray.remote(work.Bystander).options(num_cpus=1).remote()  # next in the line for a core
+    try:
+        (tmp_path / "go").touch()
+        found += results
+    finally:
+        ray.kill(bystander)
+    assert sorted(found) == [(0, 0), (1, 1), (2, 4), (3, 9)]
+    assert len(list(on_ray.map(work.nap, [{"seconds": 0.0}] * 2, {}))) == 2
 
 
 def test_what_is_left_undone_is_given_back(on_ray: OnRay) -> None:

@@ -48,6 +48,21 @@ def fragile(x: int, deaths: int, folder: str, device: str) -> int:
     return x * x
 
 
+def die_when_told(x: int, folder: str, device: str) -> int:
+    """Kill the own process for x = 1, once, when there is a file ``go``."""
+    mark = Path(folder) / "died"
+    while x == 1 and not mark.exists():
+        if (Path(folder) / "go").exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.02)
+    return x * x
+
+
+class Bystander:
+    """Takes a core."""
+
+
 def nap(seconds: float, device: str) -> float:
     """Sleep."""
     time.sleep(seconds)

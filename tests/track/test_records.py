@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from raydistill.artifacts import COMPLETED, DIVERGED, Unit, write_text
+from raydistill.errors import without_credentials
 from raydistill.track import records
 from raydistill.track.records import Number, Tail
 from tests.track.conftest import begin
@@ -88,7 +89,7 @@ def test_the_best_accuracy_grows_with_the_finished_trials(tmp_path: Path) -> Non
     ],
 )
 def test_addresses_lose_their_credentials(text: str, shown: str) -> None:
-    assert records.without_credentials(text) == shown
+    assert without_credentials(text) == shown
 
 
 def test_names_of_secrets_are_left_out() -> None:
