@@ -217,12 +217,34 @@ def export(
 @app.command()
 def data(
     name: Annotated[str | None, typer.Argument(help="One data source. [default: all]")] = None,
+    generate_tiles: Annotated[
+        Path | None,
+        typer.Option("--generate-tiles", metavar="DIR", help="Draw H&E-like tiles of two classes here, as MHIST lies."),
+    ] = None,
+    train_images: Annotated[
+        int | None, typer.Option("--train-images", help="How many tiles, a third SSA. [default: 2175]")
+    ] = None,
+    test_images: Annotated[
+        int | None, typer.Option("--test-images", help="How many tiles, a third SSA. [default: 977]")
+    ] = None,
+    side: Annotated[int | None, typer.Option("--side", help="Of a tile, in pixels. [default: 224]")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of the tiles. [default: 0]")] = None,
     data_root: DataRoot = None,
     as_json: AsJson = False,
 ) -> None:
-    """Which real data are there, where they were found, and how to get the others."""
+    """Which real data are there, where they were found, and how to get the others.
+
+    Example: raydistill data --generate-tiles DIR --train-images 300 --test-images 150 --side 56
+    """
     from raydistill import doctor
 
+    asked = {"train_images": train_images, "test_images": test_images, "side": side, "seed": seed}
+    asked = {option: value for option, value in asked.items() if value is not None}
+    if generate_tiles is not None:
+        doctor.generate_tiles(generate_tiles, **asked)
+        return
+    for option in asked:
+        raise ConfigError(f"--{option.replace('_', '-')} has no effect without --generate-tiles DIR; leave it out")
     doctor.show_data(name, data_root, as_json)
 
 
@@ -267,6 +289,7 @@ def _stages(
         from raydistill.stages import Experiment
 
         experiment = Experiment(search, folder, runtime, progress, data_root)
+        search = experiment.search
         experiment.check(stages)
         known = results.open_run(search, folder, resume or earlier)
         tags = results.tags(search) | {"git_commit": known["git_commit"], "machine": known["machine"]}
