@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from raydistill import cli_jobs
-from raydistill.cli_options import AsJson, Given, Resume, Seed, Set
+from raydistill import cli_data, cli_jobs
+from raydistill.cli_options import AsJson, DataRoot, Given, Resume, Seed, Set
 from raydistill.errors import ArtifactError, ConfigError, DataError, EnvironmentIssue, RaydistillError
 from raydistill.interrupts import Interrupted, interruptible
 
@@ -45,10 +45,6 @@ GivenOrNone = Annotated[
     typer.Argument(metavar="SEARCH", help="searches/FILE.py, searches/FILE.py:NAME, or a run's search.json."),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Where run folders are made.")]
-DataRoot = Annotated[
-    Path | None,
-    typer.Option("--data-root", help="Look for data here first (then $RAYDISTILL_DATA, then ~/.cache/raydistill)."),
-]
 Address = Annotated[
     str | None,
     typer.Option(
@@ -214,38 +210,7 @@ def export(
     print(write(inner if inner.exists() else distilled_set, to, out))
 
 
-@app.command()
-def data(
-    name: Annotated[str | None, typer.Argument(help="One data source. [default: all]")] = None,
-    generate_tiles: Annotated[
-        Path | None,
-        typer.Option("--generate-tiles", metavar="DIR", help="Draw H&E-like tiles of two classes here, as MHIST lies."),
-    ] = None,
-    train_images: Annotated[
-        int | None, typer.Option("--train-images", help="How many tiles, a third SSA. [default: 2175]")
-    ] = None,
-    test_images: Annotated[
-        int | None, typer.Option("--test-images", help="How many tiles, a third SSA. [default: 977]")
-    ] = None,
-    side: Annotated[int | None, typer.Option("--side", help="Of a tile, in pixels. [default: 224]")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Of the tiles. [default: 0]")] = None,
-    data_root: DataRoot = None,
-    as_json: AsJson = False,
-) -> None:
-    """Which real data are there, where they were found, and how to get the others.
-
-    Example: raydistill data --generate-tiles DIR --train-images 300 --test-images 150 --side 56
-    """
-    from raydistill import doctor
-
-    asked = {"train_images": train_images, "test_images": test_images, "side": side, "seed": seed}
-    asked = {option: value for option, value in asked.items() if value is not None}
-    if generate_tiles is not None:
-        doctor.generate_tiles(generate_tiles, **asked)
-        return
-    for option in asked:
-        raise ConfigError(f"--{option.replace('_', '-')} has no effect without --generate-tiles DIR; leave it out")
-    doctor.show_data(name, data_root, as_json)
+app.command()(cli_data.data)
 
 
 @app.command(name="doctor")

@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,3 +19,7 @@ Resume = Annotated[
     bool, typer.Option("--resume", help="Go on with the run in the run folder; what is done stays done.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on stdout.")]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option("--data-root", help="Look for data here first (then $RAYDISTILL_DATA, then ~/.cache/raydistill)."),
+]

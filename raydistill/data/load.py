@@ -18,7 +18,6 @@ from raydistill.data.split import split
 from raydistill.data.whiten import Whitener
 from raydistill.errors import DataError
 
-
 TAKERS = {"path": "folder", "image_size": "folder", "resolution": "MHIST", "min_agreement": "MHIST"}
 "Settings that not every source has, each with one that does."
 

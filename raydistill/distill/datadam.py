@@ -281,7 +281,9 @@ class DataDAM(Method):
             else self._features(net, piece, 1)
             for piece in batch.chunk(count)
         ]
-        attention = [torch.cat(layer).mean(0, keepdim=True) for layer in zip(*(p.attention for p in parts), strict=True)]
+        attention = [
+            torch.cat(layer).mean(0, keepdim=True) for layer in zip(*(p.attention for p in parts), strict=True)
+        ]
         return Statistics(attention, torch.cat([p.embedding for p in parts]).mean(0, keepdim=True))
 
     def _features(self, net: Any, batch: Tensor, classes: int) -> Statistics:

@@ -77,10 +77,10 @@ def embedder(real: DeviceImages, augment: str, seed: int) -> Network:
     return net
 
 
-def embeddings(real: DeviceImages, indices: Tensor, embed: Network) -> Tensor:
+def embeddings(real: DeviceImages, indices: Tensor, embed: Network, batch: int = 500) -> Tensor:
     """Embeddings [len(indices), E] of real images, in eval mode and without gradients."""
     embed.eval()
-    size = at_once(real.pixels, 500)
+    size = at_once(real.pixels, batch)
     with torch.inference_mode():
         return torch.cat([embed.features(real.take(i)).embedding for i in torch.split(indices, size)])
 

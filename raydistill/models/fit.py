@@ -19,7 +19,6 @@ from raydistill.data import augment
 from raydistill.data.augment import Strategy
 from raydistill.seeding import torch_generator
 
-
 MOST_PIXELS = 2**20
 "Of all images that go through a network at once where that is free to choose: 20 of 224×224 are 0.5 GB a map of 128 channels."
 
@@ -174,11 +173,11 @@ class Fit:
                 p.copy_(value)
 
 
-def predict(net: nn.Module, data: Trainable) -> Tensor:
+def predict(net: nn.Module, data: Trainable, batch: int = 250) -> Tensor:
     """Logits float32 [N, C] on the CPU, in eval mode, without gradients; the mode is put back afterwards."""
     training = net.training
     net.eval()
-    size = at_once(data.take(torch.zeros(1, dtype=torch.int64)), 250)
+    size = at_once(data.take(torch.zeros(1, dtype=torch.int64)), batch)
     with torch.inference_mode():
         parts = [net(data.take(i)).float().cpu() for i in torch.split(torch.arange(len(data)), size)]
     net.train(training)
