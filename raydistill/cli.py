@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from raydistill import cli_jobs
+from raydistill import cli_data, cli_jobs
 from raydistill.cli_options import AsJson, DataRoot, Given, Out, Resume, Seed, Set, Simulate
 from raydistill.errors import (
     ArtifactError,
@@ -223,16 +223,7 @@ def export(
     print(write(inner if inner.exists() else distilled_set, to, out))
 
 
-@app.command()
-def data(
-    name: Annotated[str | None, typer.Argument(help="One data source. [default: all]")] = None,
-    data_root: DataRoot = None,
-    as_json: AsJson = False,
-) -> None:
-    """Which real data are there, where they were found, and how to get the others."""
-    from raydistill import doctor
-
-    doctor.show_data(name, data_root, as_json)
+app.command()(cli_data.data)
 
 
 @app.command(name="doctor")
@@ -276,6 +267,7 @@ def _stages(
         from raydistill.stages import Experiment
 
         experiment = Experiment(search, folder, runtime, progress, data_root)
+        search = experiment.search
         experiment.check(stages)
         known = results.open_run(search, folder, resume or earlier)
         tags = results.tags(search) | {"git_commit": known["git_commit"], "machine": known["machine"]}

@@ -1,6 +1,7 @@
 """What there is: real data for ``raydistill data``, and the machine for ``raydistill doctor``."""
 
 import json
+import shlex
 import shutil
 import sys
 import time
@@ -12,6 +13,7 @@ from raydistill import provenance
 from raydistill.data.describe import Row, describe
 from raydistill.errors import ConfigError, RaydistillError, UnknownNameError, without_credentials
 from raydistill.experts import store
+from raydistill.interrupts import interruptible
 
 LEAST_FREE = 2**30
 "Bytes of free disk below which the doctor warns."
@@ -48,6 +50,25 @@ def show_data(name: str | None, root: Path | None, as_json: bool) -> None:
         where = row.where if row.status == "found" and row.where else row.how_to_get
         table.add_row(row.name, row.status, _text(row.images), _text(row.classes), shape, where)
     Console().print(table)
+
+
+def generate_tiles(
+    folder: Path, train_images: int = 2175, test_images: int = 977, side: int = 224, seed: int = 0
+) -> None:
+    """Draw tiles into ``folder`` and say how to use them; the defaults are MHIST's own numbers. See ``data/tiles.py``."""
+    from raydistill.data import tiles
+    from raydistill.track import Progress
+
+    wanted, count = tiles.Wanted(train_images, test_images, side, seed), train_images + test_images
+    tiles.check(folder, wanted)
+    progress = Progress()
+    with interruptible():
+        try:
+            progress.stage("tiles", count, "tiles")
+            tiles.generate(folder, wanted, lambda: progress.advance("tiles"))
+        finally:
+            progress.close()
+    print(f"{count:,} generated tiles; use them with --data-root {shlex.quote(str(folder))}")
 
 
 def show_experts(out: Path, prune: Sequence[str], as_json: bool) -> None:

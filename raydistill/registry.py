@@ -18,6 +18,8 @@ SOURCES = {
     "CIFAR10": "raydistill.data.sources:CIFAR10",
     "CIFAR100": "raydistill.data.sources:CIFAR100",
     "SVHN": "raydistill.data.sources:SVHN",
+    "MHIST": "raydistill.data.mhist:MHIST",
+    "generated tiles": "raydistill.data.mhist:GeneratedTiles",
     "folder": "raydistill.data.folder:ImageFolder",
 }
 

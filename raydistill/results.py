@@ -150,6 +150,8 @@ def _evaluations(run: Path) -> list[dict[str, Any]]:
             "ci95": interval,
             "runs": record["runs"],
         }
-        row |= {name: metrics.get(name) for name in ("balanced_accuracy", "auc")}
+        row |= {name: metrics.get(name) for name in ("balanced_accuracy", "auc", "majority_rate")}
+        names = record.get("classes")
+        row["recall"] = {name: metrics[f"recall_{label}"] for label, name in enumerate(names)} if names else None
         rows.append({**row, "seconds": record["seconds"]})
     return rows

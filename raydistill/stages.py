@@ -17,7 +17,7 @@ from raydistill.artifacts import COMPLETED, DIVERGED, FAILED, Unit
 from raydistill.checks import check_fit
 from raydistill.config import Scalar
 from raydistill.data.distilled import DistilledSet
-from raydistill.data.load import TrainData, load_test, load_train
+from raydistill.data.load import TrainData, load_test, load_train, named
 from raydistill.distill.method import MethodConfig
 from raydistill.distill.unit import distil_item
 from raydistill.errors import ArtifactError, ConfigError, RaydistillError
@@ -47,7 +47,7 @@ class Experiment:
     def __init__(
         self, search: Search, run: Path, runtime: Runtime, display: Display, data_root: Path | None = None
     ) -> None:
-        self.search = search
+        self.search = search.model_copy(update={"data": named(search.data, data_root)})
         self.run = run
         self.runtime = runtime
         self.display = display
@@ -314,6 +314,7 @@ class Experiment:
             students=len(students),
             runs=[run["accuracy"] for run in students],
             seconds=metrics["seconds"],
+            **({"classes": list(self.data.train.classes)} if "recall_0" in metrics else {}),
         )
 
     def run_nas(self) -> None:

@@ -112,6 +112,10 @@ SETTINGS = {
     "bad-name": ("name=../escape", "name='../escape'", "pattern"),
     "path-without-effect": ("data.path=x", "path has no effect", "folder"),
     "folder-without-path": ("data.source=folder", "needs path", "train/CLASS"),
+    "resolution-without-effect": ("data.resolution=56", "resolution has no effect", "source='MHIST'"),
+    "agreement-without-effect": ("data.min_agreement=6", "min_agreement has no effect", "source='MHIST'"),
+    "mhist-missing": ("data.source=MHIST", "no annotations.csv in", "/MHIST or ", "https://bmirds.github.io/MHIST/"),
+    "tiles-missing": ("data.source=generated tiles", "no annotations.csv with generated.json", "--generate-tiles DIR"),
     "pool-no-multiple": ("distill.network_pool=0", "network_pool=0", "greater than or equal to 1"),
     "stages-descend": ("distill.network_stages=[5, 1]", "network_stages=(5, 1)", "ascending"),
     "several-stages-no-pool": ("distill.network_stages=[0, 5]", "network_stages", "set network_pool"),
@@ -255,6 +259,11 @@ def test_credentials_are_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture
         (["export", "nowhere"], ["nowhere"]),
         (["export", "nowhere", "--to", "gif"], ["gif", "png"]),
         (["data", "MNSIT"], ["'MNSIT'", "MNIST"]),
+        (["data", "--side", "56"], ["--side", "--generate-tiles"]),
+        (["data", "--generate-tiles", "new", "--side", "5"], ["--side 5", "16"]),
+        (["data", "--generate-tiles", "new", "--train-images", "2"], ["--train-images 2", "6 or more"]),
+        (["data", "--generate-tiles", "new", "--test-images", "few"], ["--test-images", "integer"]),
+        (["data", "MNIST", "--generate-tiles", "new"], ["MNIST", "leave it out"]),
     ],
 )
 def test_other_commands(args: list[str], parts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -276,6 +285,32 @@ def test_corrupted_mnist(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
             (raw / f"{part}-{kind}-ubyte").write_bytes(b"\x00\x00\x08\x03 and then rubbish")
     args = ["run", write_search(tmp_path), "--set", "data.source=MNIST", "--data-root", "root"]
     refused(capsys, args, "train-images-idx3-ubyte")
+
+
+# What is done to a copy of MHIST with its real counts but no images, what the message names.
+MHIST_DAMAGE = {
+    "label": (lambda text: text.replace("0.png,HP", "0.png,TA", 1), "line 2", "'TA'", "HP or SSA"),
+    "partition": (lambda text: text.replace("train", "dev", 1), "line 2", "'dev'", "train or test"),
+    "votes": (lambda text: text.replace("HP,0", "HP,9", 1), "line 2", "'9'", "0 to 7"),
+    "contradiction": (lambda text: text.replace("HP,0", "HP,5", 1), "line 2", "5 of 7", "HP"),
+    "column": (lambda text: text.replace("Partition", "Part", 1), "no column 'Partition'"),
+    "twice": (lambda text: text + "0.png,HP,0,train\n", "0.png", "twice"),
+    "count": (lambda text: text + "more.png,HP,0,train\n", "2,176 train images", "2,175"),
+    "images": (lambda text: text, "no 0.png nor 2,174 other images", "annotations.csv"),
+}
+
+
+@pytest.mark.parametrize("case", MHIST_DAMAGE)
+def test_damaged_mhist(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    change, *parts = MHIST_DAMAGE[case]
+    votes = [("HP,0,train", 1500), ("SSA,7,train", 675), ("HP,0,test", 617), ("SSA,7,test", 360)]
+    lines = [line for line, count in votes for _ in range(count)]
+    header = "Image Name,Majority Vote Label,Number of Annotators who Selected SSA (Out of 7),Partition"
+    (tmp_path / "root" / "MHIST" / "images").mkdir(parents=True)
+    text = "\n".join([header, *(f"{i}.png,{line}" for i, line in enumerate(lines)), ""])
+    (tmp_path / "root" / "MHIST" / "annotations.csv").write_text(change(text))
+    args = ["run", write_search(tmp_path), "--set", "data.source=MHIST", "--data-root", "root"]
+    refused(capsys, args, "root/MHIST", "https://bmirds.github.io/MHIST/", *parts)
 
 
 def test_folder_of_one_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,7 +25,7 @@ LAYERS = (
     ("report", "checks", "expert_stage"),
     ("appraise", "nas_stage", "plan", "simulation"),
     ("stages",),
-    ("cli", "cli_jobs", "cli_options", "doctor"),
+    ("cli", "cli_data", "cli_jobs", "cli_options", "doctor"),
     ("__main__", "__init__"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -92,13 +92,17 @@ def test_distill_is_listed_once_it_has_ended(run: Path) -> None:
 
 
 def test_evaluations(run: Path) -> None:
-    evaluation(run, "distilled", [0.8, 0.9], ci95_low=0.7, ci95_high=0.95, auc=0.97)
+    evaluation(run, "distilled", [0.8, 0.9], ci95_low=0.7, ci95_high=0.95, auc=0.97, recall_0=0.9, recall_1=0.8)
+    rated = Unit(run / "units" / "evaluate" / "distilled-ConvNetD1")
+    artifacts.write_json(rated.file, {**rated.read(), "classes": ["HP", "SSA"]})
     evaluation(run, "whole", [0.99])
     unit(run, "evaluate", "random-ConvNetD1")
     distilled, whole = results.update(run)["stages"]["evaluate"]
     assert distilled["accuracy"]["mean"] == pytest.approx(0.85)
     assert distilled["accuracy"]["ci95"] == [0.7, 0.95]
     assert (distilled["auc"], distilled["balanced_accuracy"]) == (0.97, None)
+    assert distilled["recall"] == {"HP": 0.9, "SSA": 0.8}
+    assert (whole["recall"], whole["majority_rate"]) == (None, None)
     assert whole["accuracy"]["ci95"] is None
     assert whole["accuracy"]["runs"] == [0.99]
 

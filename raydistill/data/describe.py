@@ -33,7 +33,7 @@ def describe(root: Path | None = None) -> list[Row]:
 
 def _row(name: str, root: Path | None) -> Row:
     source: type[Source] = registry.resolve("data source", name)
-    if source.settings:
+    if source.required:
         return Row(name, "your own", None, None, None, None, source.how_to_get)
     try:
         found = source().find(root)

@@ -46,6 +46,7 @@ class ImageFolder(Source):
     """
 
     settings = ("path", "image_size")
+    required = "path"
     augment = "natural"
     how_to_get = "put images into PATH/train/CLASS/ and PATH/test/CLASS/ (png, jpg, ...) and set data.path=PATH"
 

@@ -5,7 +5,7 @@ it can read the test set; only the final table calls ``load_test``.
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -18,16 +18,24 @@ from raydistill.data.split import split
 from raydistill.data.whiten import Whitener
 from raydistill.errors import DataError
 
+TAKERS = {"path": "folder", "image_size": "folder", "resolution": "MHIST", "min_agreement": "MHIST"}
+"Settings that not every source has, each with one that does."
+
 
 class DataConfig(Config):
     """Which real data, and how they are divided."""
 
     source: str = "digits"
-    "A name from the registry of data sources: digits, MNIST, FashionMNIST, KMNIST, CIFAR10, CIFAR100, SVHN, folder."
+    "A name from the registry of data sources: digits, MNIST, FashionMNIST, KMNIST, CIFAR10, CIFAR100, SVHN, MHIST, "
+    "generated tiles, folder."
     path: Path | None = None
     "For the source ``folder``: a folder with train/CLASS/*.png and test/CLASS/*.png."
     image_size: int | None = Field(None, ge=8, le=1024)
     "For the source ``folder``: resize to this side in pixels; required when sizes differ."
+    resolution: Literal[224, 112, 56] | None = None
+    "For the source ``MHIST``: side in pixels that tiles are averaged down to; ``None`` keeps theirs, 224."
+    min_agreement: int | None = Field(None, ge=4, le=7)
+    "For the source ``MHIST``: leave out training images on which fewer of the seven annotators agreed."
     val_fraction: float = Field(0.1, gt=0, lt=1)
     "Share of the training images kept for selection, the same share of every class."
     split_seed: int = 0
@@ -37,14 +45,14 @@ class DataConfig(Config):
 
     @model_validator(mode="after")
     def _has_effect(self) -> "DataConfig":
-        settings = source_class(self.source).settings
-        for name in ("path", "image_size"):
-            if getattr(self, name) is not None and name not in settings:
+        source = source_class(self.source)
+        for name, taker in TAKERS.items():
+            if getattr(self, name) is not None and name not in source.settings:
                 raise ValueError(
-                    f"{name} has no effect on source={self.source!r}; leave it out, or use source='folder'"
+                    f"{name} has no effect on source={self.source!r}; leave it out, or use source={taker!r}"
                 )
-        if settings and getattr(self, settings[0]) is None:
-            raise ValueError(f"source={self.source!r} needs {settings[0]}; {source_class(self.source).how_to_get}")
+        if source.required and getattr(self, source.required) is None:
+            raise ValueError(f"source={self.source!r} needs {source.required}; {source.how_to_get}")
         return self
 
 
@@ -72,6 +80,7 @@ def load_train(config: DataConfig, root: Path | None = None) -> TrainData:
         DataError: missing or damaged data, or a class of fewer than two images.
         ConfigError: images too large for ``zca``.
     """
+    config = named(config, root)
     source = build(config)
     whole = _checked(source.train(root), config.source, "train", source)
     train, val = (whole.subset(indices) for indices in split(whole, config.val_fraction, config.split_seed))
@@ -90,8 +99,20 @@ def load_test(config: DataConfig, root: Path | None = None) -> ImageSet:
     Raises:
         DataError: missing or damaged data.
     """
+    config = named(config, root)
     source = build(config)
     return _checked(source.test(root), config.source, "test", source)
+
+
+def named(config: DataConfig, root: Path | None = None) -> DataConfig:
+    """``config`` by the name of the data that are there: generated tiles where MHIST was looked for stay generated tiles.
+
+    Args:
+        config: which data.
+        root: where to look first, see ``data_roots``.
+    """
+    alias = build(config).alias(root)
+    return config if alias is None else config.model_copy(update={"source": alias})
 
 
 def source_class(name: str) -> type[Source]:

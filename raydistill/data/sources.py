@@ -59,7 +59,9 @@ class Source(ABC):
     """A data source; built without arguments, or with the data settings that ``settings`` names, as keywords."""
 
     settings: ClassVar[tuple[str, ...]] = ()
-    "Fields of ``DataConfig`` that the constructor takes; the first must be given."
+    "Fields of ``DataConfig`` that the constructor takes."
+    required: ClassVar[str | None] = None
+    "The one of them that must be given: without it the source is nowhere."
     normaliser: ClassVar[Normaliser | None] = None
     "The mean and standard deviation that the field publishes; ``None``: they are fitted on the training images."
     augment: ClassVar[str]
@@ -88,6 +90,10 @@ class Source(ABC):
         Raises:
             DataError: missing or damaged.
         """
+
+    def alias(self, root: Path | None = None) -> str | None:
+        """The registered source that the data found here belong to, where that is another than was asked for."""
+        return None
 
     @abstractmethod
     def find(self, root: Path | None = None) -> Found | None:

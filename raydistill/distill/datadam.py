@@ -24,12 +24,13 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from raydistill.data import augment, formation
 from raydistill.data.images import DeviceImages
 from raydistill.distill.method import Method, MethodConfig, NetworkFactory, Phase
 from raydistill.models.convnet import Features
-from raydistill.models.fit import Fit, Recipe
+from raydistill.models.fit import Fit, Recipe, at_once
 from raydistill.seeding import derive, torch_generator
 
 
@@ -251,7 +252,7 @@ class DataDAM(Method):
                 # Its statistics are those of all classes together, as in the released code.
                 return self._features(net, torch.cat(list(moved)), self.classes)
             # One class at a time: the maps stay small enough for the processor's cache.
-            return _joined([self._features(net, batch, 1) for batch in moved])
+            return _joined([self._by_pieces(net, batch) for batch in moved])
 
     def _real_batch(self, draw_seed: int, label: int) -> Tensor:
         generator = torch_generator(draw_seed, "real", label)
@@ -265,7 +266,25 @@ class DataDAM(Method):
             augment.apply(per_class[label], self._draw(draw_seed, label, images.shape[-2:]))
             for label in range(self.classes)
         ]
+        if not has_batch_norm(net) and pieces(moved[0]) > 1:
+            return _joined([self._by_pieces(net, batch) for batch in moved])
         return self._features(net, torch.cat(moved), self.classes)
+
+    def _by_pieces(self, net: nn.Module, batch: Tensor) -> Statistics:
+        """Statistics of the images of one class; of large ones in equal pieces, whose maps the way back makes anew."""
+        count = pieces(batch)
+        if count == 1:
+            return self._features(net, batch, 1)
+        parts = [
+            checkpoint(self._features, net, piece, 1, use_reentrant=False, preserve_rng_state=False)
+            if piece.requires_grad
+            else self._features(net, piece, 1)
+            for piece in batch.chunk(count)
+        ]
+        attention = [
+            torch.cat(layer).mean(0, keepdim=True) for layer in zip(*(p.attention for p in parts), strict=True)
+        ]
+        return Statistics(attention, torch.cat([p.embedding for p in parts]).mean(0, keepdim=True))
 
     def _features(self, net: Any, batch: Tensor, classes: int) -> Statistics:
         if self.config.precision == "bfloat16":
@@ -281,6 +300,12 @@ def frozen(net: nn.Module, precision: str) -> nn.Module:
     """A copy whose parameters take no gradient, in train mode (batch norm uses the batch's own statistics)."""
     twin = copy.deepcopy(net).requires_grad_(False).train()
     return twin.to(torch.bfloat16) if precision == "bfloat16" else twin
+
+
+def pieces(batch: Tensor) -> int:
+    """Into how many equal pieces a batch [n, K, H, W] is cut so that none is too large to keep all its maps."""
+    most = at_once(batch, len(batch))
+    return next(count for count in range(1, len(batch) + 1) if len(batch) % count == 0 and len(batch) // count <= most)
 
 
 def has_batch_norm(net: nn.Module) -> bool:

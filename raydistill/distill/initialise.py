@@ -14,7 +14,7 @@ from raydistill.data.images import DeviceImages
 from raydistill.distill.method import Init
 from raydistill.errors import ConfigError
 from raydistill.models import Network, build
-from raydistill.models.fit import Fit, Recipe
+from raydistill.models.fit import Fit, Recipe, at_once
 from raydistill.seeding import derive, torch_generator
 
 EMBED_STEPS = 100
@@ -80,8 +80,9 @@ def embedder(real: DeviceImages, augment: str, seed: int) -> Network:
 def embeddings(real: DeviceImages, indices: Tensor, embed: Network, batch: int = 500) -> Tensor:
     """Embeddings [len(indices), E] of real images, in eval mode and without gradients."""
     embed.eval()
+    size = at_once(real.pixels, batch)
     with torch.inference_mode():
-        return torch.cat([embed.features(real.take(i)).embedding for i in torch.split(indices, batch)])
+        return torch.cat([embed.features(real.take(i)).embedding for i in torch.split(indices, size)])
 
 
 def herding(rows: Tensor, n: int) -> Tensor:

@@ -16,7 +16,7 @@ from raydistill.data.images import DeviceImages, ImageSet
 from raydistill.data.load import TrainData
 from raydistill.distill.initialise import Selection, choose, embedder, labels_of
 from raydistill.evaluate.protocol import EvaluateConfig, Protocol
-from raydistill.evaluate.scores import interval
+from raydistill.evaluate.scores import TWO_CLASS, interval, two_class_scores
 from raydistill.evaluate.students import judge, suited, train_student
 from raydistill.models.fit import EncodedImages
 from raydistill.seeding import derive
@@ -92,10 +92,8 @@ def rate_item(
     Student i starts from the same network in every arm, so arms are compared on equal terms.
 
     Returns:
-        ``accuracy`` in [0, 1], ``seconds`` of training, and for two classes ``balanced_accuracy`` and ``auc``.
+        ``accuracy`` in [0, 1], ``seconds`` of training, and for two classes what ``two_class_scores`` gives.
     """
-    from raydistill.evaluate.scores import two_class_scores
-
     started = time.perf_counter()
     protocol = protocol_of(arm, config)
     if arm == "whole":
@@ -125,7 +123,7 @@ def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     }
     if len(runs) > 1:
         metrics |= {"ci95_low": low, "ci95_high": high}
-    for name in ("balanced_accuracy", "auc"):
+    for name in TWO_CLASS:
         if name in runs[0]:
             metrics[name] = float(np.mean([run[name] for run in runs]))
     return metrics

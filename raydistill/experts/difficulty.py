@@ -21,7 +21,7 @@ from raydistill.data.images import DeviceImages
 from raydistill.data.load import TrainData
 from raydistill.errors import ArtifactError
 from raydistill.models import build
-from raydistill.models.fit import Fit, Recipe
+from raydistill.models.fit import Fit, Recipe, at_once
 from raydistill.seeding import derive
 
 KIND = "difficulty scores"
@@ -68,7 +68,7 @@ def scores(net: Any, real: DeviceImages, score: str, batch: int = 250) -> Tensor
     parts = []
     net.eval()
     with torch.inference_mode():
-        for indices in torch.split(torch.arange(len(real)), batch):
+        for indices in torch.split(torch.arange(len(real)), at_once(real.pixels, batch)):
             found, labels = net.features(real.take(indices)), real.labels[indices]
             one = el2n(found.logits, labels) if score == "el2n" else grand(found.logits, found.embedding, labels)
             parts.append(one.float().cpu())

@@ -19,6 +19,9 @@ from raydistill.data import augment
 from raydistill.data.augment import Strategy
 from raydistill.seeding import torch_generator
 
+MOST_PIXELS = 2**20
+"Of all images that go through a network at once where that is free to choose: 20 of 224×224 are 0.5 GB a map of 128 channels."
+
 
 class Trainable(Protocol):
     """Images that can be trained on."""
@@ -174,10 +177,16 @@ def predict(net: nn.Module, data: Trainable, batch: int = 250) -> Tensor:
     """Logits float32 [N, C] on the CPU, in eval mode, without gradients; the mode is put back afterwards."""
     training = net.training
     net.eval()
+    size = at_once(data.take(torch.zeros(1, dtype=torch.int64)), batch)
     with torch.inference_mode():
-        parts = [net(data.take(i)).float().cpu() for i in torch.split(torch.arange(len(data)), batch)]
+        parts = [net(data.take(i)).float().cpu() for i in torch.split(torch.arange(len(data)), size)]
     net.train(training)
     return torch.cat(parts)
+
+
+def at_once(images: Tensor, most: int) -> int:
+    """How many images like ``images`` [n, K, H, W] may go through a network together: ``MOST_PIXELS``, and at most ``most``."""
+    return max(1, min(most, MOST_PIXELS // (images.shape[-2] * images.shape[-1])))
 
 
 def accuracy(net: nn.Module, data: Trainable) -> float:

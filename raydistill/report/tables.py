@@ -50,12 +50,12 @@ def accuracy_table(run: Path) -> "pd.DataFrame":
     """What each set is worth: one row a set, network and protocol.
 
     Returns:
-        Columns ``ACCURACY`` (fractions; ``runs`` is a tuple with one accuracy a student), then ``balanced_accuracy`` and
-        ``auc`` where measured, then ``seconds``.
+        Columns ``ACCURACY`` (fractions; ``runs`` is a tuple with one accuracy a student), then of two classes
+        ``balanced_accuracy``, ``auc``, ``recall NAME`` of each class and ``majority_rate``, then ``seconds``.
     """
     import pandas as pd
 
-    rows = []
+    rows, extras = [], dict[str, None]()
     for unit in units(run, "evaluate"):
         record = unit.read()
         if record.get("status") != COMPLETED:
@@ -67,14 +67,15 @@ def accuracy_table(run: Path) -> "pd.DataFrame":
         row["std"] = _number(metrics["accuracy_std"] if row["students"] > 1 else None)
         row |= {end: _number(metrics.get(end)) for end in ("ci95_low", "ci95_high")}
         row["runs"] = tuple(record["runs"])
-        for extra in ("balanced_accuracy", "auc"):
-            row[extra] = _number(metrics.get(extra, record.get(extra)))
-        rows.append({**row, "seconds": _seconds(record)})
+        of_two = {name: metrics[name] for name in ("balanced_accuracy", "auc") if name in metrics}
+        of_two |= {f"recall {name}": metrics[f"recall_{label}"] for label, name in enumerate(record.get("classes", ()))}
+        if "majority_rate" in metrics:
+            of_two["majority_rate"] = metrics["majority_rate"]
+        extras |= dict.fromkeys(of_two)
+        rows.append({**row, **of_two, "seconds": _seconds(record)})
     own = read_search(run)["distill"].get("network")
     rows.sort(key=lambda r: (r["network"] != own, r["network"], r["protocol"], _place_of(r["set"])))
-    frame = pd.DataFrame(rows, columns=[*ACCURACY, "balanced_accuracy", "auc", "seconds"])
-    unmeasured = [c for c in ("balanced_accuracy", "auc") if frame[c].isna().all()]
-    return frame.drop(columns=unmeasured)
+    return pd.DataFrame(rows, columns=[*ACCURACY, *extras, "seconds"])
 
 
 def trials_table(run: Path) -> "pd.DataFrame":
@@ -205,13 +206,18 @@ def print_accuracy(run: Path, console: "Console") -> None:
         return
     # What a terminal of 80 columns has room for; the report shows the rest.
     shown = shown.drop(columns=["seconds", "each student %", "students"])
-    title = f"{search['name']}: test accuracy, the setting chosen on the validation split"
-    table = Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
-    for heading in shown.columns:
-        table.add_column(heading, justify="left" if heading in ("set", "network", "protocol") else "right")
-    for row in shown.itertuples(index=False):
-        table.add_row(*(escape(str(cell)) for cell in row))
-    console.print(table)
+    first = list(shown.columns).index("95 % interval") + 1
+    parts = {f"{search['name']}: test accuracy, the setting chosen on the validation split": shown.iloc[:, :first]}
+    if first < len(shown.columns):
+        of_two = ["set", "network", "protocol", *shown.columns[first:]]
+        parts["beside it, as one class is the larger: what is found of each"] = shown[of_two]
+    for title, part in parts.items():
+        table = Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
+        for heading in part.columns:
+            table.add_column(heading, justify="left" if heading in ("set", "network", "protocol") else "right")
+        for row in part.itertuples(index=False):
+            table.add_row(*(escape(str(cell)) for cell in row))
+        console.print(table)
 
 
 def _seconds(record: Mapping[str, Any]) -> float:

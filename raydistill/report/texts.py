@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+TWO_CLASS = {"balanced_accuracy": "balanced %", "auc": "AUC %", "majority_rate": "majority %"}
+"Columns of ``accuracy_table`` that two-class sets have besides each class's recall → headings."
+
+
 def set_label(name: str, factor: int) -> str:
     """How a set is called where people read it; a multi-formation set is never shown without its factor."""
     return f"{name}, factor {factor} (multi-formation)" if name.startswith("distilled") and factor > 1 else name
@@ -58,9 +62,9 @@ def shown_accuracy(frame: "pd.DataFrame", factor: int = 1) -> "pd.DataFrame":
             "95 % interval": interval_text(row),
             "students": plain(row["students"]),
         }
-        for extra, heading in (("balanced_accuracy", "balanced %"), ("auc", "AUC %")):
-            if extra in row:
-                text[heading] = percent(row[extra])
+        for column in map(str, row):
+            if column in TWO_CLASS or column.startswith("recall "):
+                text[TWO_CLASS.get(column, f"{column} %")] = percent(row[column])
         each = "  ".join(percent(value) for value in row["runs"])
         rows.append({**text, "seconds": seconds_text(row["seconds"]), "each student %": each})
     return pd.DataFrame(rows)

@@ -8,7 +8,9 @@ import pytest
 
 from raydistill.data.folder import ImageFolder
 from raydistill.data.images import ImageSet, Normaliser
+from raydistill.data.mhist import GeneratedTiles
 from raydistill.data.sources import KMNIST, MNIST, Digits, FashionMNIST, Found, Source
+from raydistill.data.tiles import Wanted, generate
 from tests.conformance.sources import check_source
 from tests.data.made import write_folder, write_image, write_mnist
 
@@ -39,6 +41,14 @@ def test_coloured_folder_of_several_sizes(tmp_path: Path) -> None:
                 picture = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
                 write_image(tmp_path / part / name / f"{number}.png", picture)
     check_source(ImageFolder(tmp_path, image_size=12), None)
+
+
+@pytest.mark.parametrize("settings", [{}, {"resolution": 56}, {"min_agreement": 6}])
+def test_generated_tiles(settings: dict[str, int], tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.getbasetemp() / "tiles"
+    if not folder.exists():
+        generate(folder, Wanted(train=12, test=6, side=112, seed=0))
+    check_source(GeneratedTiles(**settings), folder)
 
 
 class Sound(Source):

@@ -24,7 +24,7 @@ def test_where_there_is_nothing() -> None:
     assert rows["digits"][:6] == ("digits", "found", "scikit-learn", 1797, 10, (1, 8, 8))
     assert rows["folder"].status == "your own"
     missing = [name for name, row in rows.items() if row.status == "missing"]
-    assert missing == ["MNIST", "FashionMNIST", "KMNIST", "CIFAR10", "CIFAR100", "SVHN"]
+    assert missing == ["MNIST", "FashionMNIST", "KMNIST", "CIFAR10", "CIFAR100", "SVHN", "MHIST", "generated tiles"]
     assert all(rows[name][2:6] == (None,) * 4 for name in missing)
 
 

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from raydistill.data import augment
 from raydistill.distill import datadam
-from raydistill.distill.datadam import PRESETS, DataDAM, DataDAMConfig, Statistics, statistics
+from raydistill.distill.datadam import PRESETS, DataDAM, DataDAMConfig, Statistics, pieces, statistics
 from raydistill.distill.initialise import labels_of
 from raydistill.errors import ConfigError
+from raydistill.models import fit
 from raydistill.models.fit import Fit, Recipe
 from raydistill.seeding import derive
 from tests.distill import small
@@ -292,3 +293,37 @@ def test_multi_formation_matches_the_images_that_students_see() -> None:
     method.step(0)
     assert method.images.shape == (6, 1, 8, 8)
     assert seen[-1] == (24, 1, 8, 8)
+
+
+@pytest.mark.parametrize("settings", [{}, {"network_pool": 4, "network_stages": (0, 2)}, {"factor": 2}])
+def test_large_images_in_pieces_give_the_same_step(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = small.datadam(ipc=6, augment="natural", **settings)
+    for iteration in range(3):
+        expected = whole.step(iteration)
+    monkeypatch.setattr(fit, "MOST_PIXELS", 3 * 8 * 8)
+    cut = small.datadam(ipc=6, augment="natural", **settings)
+    assert pieces(cut.images[:6]) == 2
+    calls: list[int] = []
+    monkeypatch.setattr(
+        cut, "_features", lambda net, batch, n: (calls.append(len(batch)), DataDAM._features(cut, net, batch, n))[1]
+    )
+    for iteration in range(3):
+        found = cut.step(iteration)
+    assert set(calls) == {3}
+    assert found == pytest.approx(expected, rel=1e-4)
+    assert torch.allclose(cut.images, whole.images, atol=1e-4)
+
+
+def test_images_that_see_each_other_are_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, cut = (small.datadam(ipc=6, network="ConvNetBN") for _ in range(2))
+    expected = whole.step(0)
+    monkeypatch.setattr(fit, "MOST_PIXELS", 8 * 8)
+    assert cut.step(0) == expected
+
+
+def test_pieces_are_equal_and_small_enough() -> None:
+    def cut(count: int, side: int) -> int:
+        return pieces(torch.empty(count, 3, side, side, device="meta"))
+
+    assert [cut(50, 224), cut(128, 224), cut(7, 224), cut(53, 224)] == [5, 8, 1, 53]
+    assert [cut(50, 32), cut(256, 28), cut(2, 2000)] == [1, 1, 2]

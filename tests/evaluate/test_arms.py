@@ -179,6 +179,7 @@ def test_two_classes_have_more_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arms, "train_student", lambda *_: Bars())
     result = rated({"distilled": [a_set()]}, "distilled", 0, two)
     assert (result["accuracy"], result["balanced_accuracy"], result["auc"]) == (1.0, 1.0, 1.0)
+    assert (result["recall_0"], result["recall_1"], result["majority_rate"]) == (1.0, 1.0, 0.5)
 
 
 def test_the_summary_by_hand() -> None:

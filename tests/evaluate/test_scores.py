@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from raydistill.evaluate.scores import interval, two_class_scores
+from raydistill.evaluate.scores import TWO_CLASS, interval, two_class_scores
 
 accuracies = st.lists(st.floats(0, 1), min_size=2, max_size=12)
 
@@ -52,15 +52,23 @@ def test_two_class_scores_by_hand() -> None:
     logits = torch.stack([torch.zeros(5), difference], 1)
     scores = two_class_scores(logits, labels)
     # Right: 2 of 3 and 2 of 2. Of 6 pairs (class 1, class 0) only (1, 3) is the wrong way round.
-    assert scores == pytest.approx({"balanced_accuracy": (2 / 3 + 1) / 2, "auc": 5 / 6})
+    assert scores == pytest.approx(
+        {
+            "balanced_accuracy": (2 / 3 + 1) / 2,
+            "auc": 5 / 6,
+            "recall_0": 2 / 3,
+            "recall_1": 1.0,
+            "majority_rate": 3 / 5,
+        }
+    )
 
 
 def test_chance_and_perfection() -> None:
     labels = torch.tensor([0, 0, 0, 1])
-    assert two_class_scores(torch.zeros(4, 2), labels) == {"balanced_accuracy": 0.5, "auc": 0.5}
     right = torch.nn.functional.one_hot(labels).float()
-    assert two_class_scores(right, labels) == {"balanced_accuracy": 1.0, "auc": 1.0}
-    assert two_class_scores(-right, labels) == {"balanced_accuracy": 0.0, "auc": 0.0}
+    # An answer that is always the larger class has its accuracy and no more.
+    for logits, values in ((torch.zeros(4, 2), (0.5, 0.5, 1, 0)), (right, (1, 1, 1, 1)), (-right, (0, 0, 0, 0))):
+        assert two_class_scores(logits, labels) == dict(zip(TWO_CLASS, (*values, 0.75), strict=True))
 
 
 def test_confident_scores_keep_their_order() -> None:

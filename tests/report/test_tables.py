@@ -11,6 +11,7 @@ from raydistill import artifacts
 from raydistill.artifacts import COMPLETED, FAILED, RUNNING, Unit, write_json
 from raydistill.errors import ArtifactError
 from raydistill.report import tables
+from raydistill.report.texts import shown_accuracy
 from tests.report.fake import fake_run
 
 
@@ -41,10 +42,19 @@ def test_two_class_scores_are_shown_where_measured(tmp_path: Path) -> None:
     run = fake_run(tmp_path, classes=("HP", "SSA"), trials=0, nas=False)
     unit = Unit(run / "units/evaluate/distilled-ConvNetD3")
     record = unit.read()
-    write_json(unit.file, {**record, "metrics": {**record["metrics"], "auc": 0.81, "balanced_accuracy": 0.7}})
+    found = {"balanced_accuracy": 0.7, "auc": 0.81, "recall_0": 0.8, "recall_1": 0.6, "majority_rate": 0.6315}
+    write_json(unit.file, {**record, "metrics": {**record["metrics"], **found}, "classes": ["HP", "SSA"]})
     frame = tables.accuracy_table(run).set_index("set")
-    assert frame.loc["distilled", "auc"] == 0.81
-    assert math.isnan(frame.loc["random", "auc"])
+    names = ["balanced_accuracy", "auc", "recall HP", "recall SSA", "majority_rate"]
+    assert frame.loc["distilled", names].tolist() == list(found.values())
+    assert frame.loc["random", names].isna().all()
+    shown = shown_accuracy(frame.reset_index())
+    headings = ["balanced %", "AUC %", "recall HP %", "recall SSA %", "majority %"]
+    assert shown.loc[0, headings].tolist() == ["70.00", "81.00", "80.00", "60.00", "63.15"]
+    out = io.StringIO()
+    tables.print_accuracy(run, Console(file=out, width=80))
+    assert "63.15" in out.getvalue()
+    assert max(map(len, out.getvalue().splitlines())) <= 80
 
 
 def test_trials_keep_their_number_outcome_and_settings(finished: Path) -> None:
