@@ -1,5 +1,6 @@
 """The experts stage: parallel, cached, shared, killed at random moments with the same end; and PAD's whole path."""
 
+import errno
 import json
 import os
 import random
@@ -10,18 +11,18 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from raydistill import artifacts, definitions, expert_stage
+from raydistill import artifacts, definitions, expert_stage, results
 from raydistill.artifacts import TENSORS
 from raydistill.data.load import load_train
 from raydistill.errors import ConfigError, EnvironmentIssue
-from raydistill.expert_stage import run_experts
 from raydistill.experts import store
 from raydistill.experts.trajectory import Place
 from raydistill.runtime.local import Local
 from raydistill.search.definition import Search
+from raydistill.stages import Experiment
 from raydistill.track import Progress
-from tests.experts.dying import train_item_dying
 from tests.runtime.cluster import cluster
 from tests.tiny import call, write_search
 
@@ -96,6 +97,10 @@ def test_the_whole_path(file: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert (out / "tiny" / results["stages"]["experts"]["directory"]).resolve() == entry(out).resolve()
     assert {row["set"] for row in results["stages"]["evaluate"]} == {"distilled", "initial", "random"}
     assert stamps(out) == trained
+    page = (out / "tiny" / "report" / "index.html").read_text(encoding="utf-8")
+    told = ("Every expert over its epochs", "3 experts, an epoch is 4 steps", "Loss of the final distillation")
+    for words in (*told, "What is learned beside the images", "of 4 steps were skipped"):
+        assert words in page
     again = call(capsys, "run", file, "--out", out, "--set", "name=second", *COMMON)
     assert again.code == 0, again.err
     assert stamps(out) == trained  # shared between searches
@@ -107,6 +112,11 @@ def test_the_cache_is_shown_and_pruned(file: Path, tmp_path: Path, capsys: pytes
     call(capsys, "experts", file, "--out", out, *COMMON)
     (one,) = json.loads(call(capsys, "experts", "--list", "--json", "--out", out).out)
     assert (one["whole"], one["epochs"], one["damaged"]) == (3, 2, [])
+    ends = [artifacts.read_json(p / artifacts.MANIFEST)["accuracies"][-1] for p in sorted(entry(out).glob("0*"))]
+    assert one["accuracy"] == pytest.approx(sum(ends) / 3)
+    shown = call(capsys, "experts", "--list", "--out", out).out
+    assert entry(out).name in shown
+    assert f"{100 * one['accuracy']:.2f}" in shown
     (Place(entry(out)).trajectory(1) / TENSORS).write_bytes(b"damaged")
     assert "0001" in call(capsys, "experts", "--list", "--out", out).out
     name = entry(out).name
@@ -118,8 +128,11 @@ def test_the_cache_is_shown_and_pruned(file: Path, tmp_path: Path, capsys: pytes
     assert call(capsys, "experts", "--out", out).code == 2
 
 
-def test_damage_is_found_and_mended(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "runs"
+def test_damage_is_found_named_and_mended(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, notes = tmp_path / "runs", list[str]()
+    monkeypatch.setattr(Progress, "note", lambda self, text: notes.append(text))
     call(capsys, "experts", file, "--out", out, *COMMON)
     whole, before = bytes_of(out), stamps(out)
     (Place(entry(out)).trajectory(1) / TENSORS).write_bytes(b"damaged")
@@ -127,6 +140,44 @@ def test_damage_is_found_and_mended(file: Path, tmp_path: Path, capsys: pytest.C
     assert bytes_of(out) == whole
     after = stamps(out)
     assert {name for name in before if before[name] != after[name]} == {"0001"}
+    assert f"{Place(entry(out)).trajectory(1)} is damaged; it is trained again" in notes
+
+
+def test_a_disk_that_fills_up_stops_the_job_and_what_is_done_is_kept(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(capsys, "experts", file, "--out", tmp_path / "whole", *COMMON)
+    out, save, written = tmp_path / "runs", artifacts.save_file, list[str]()
+
+    def fills_up(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        written.append(str(path))
+        if len(written) > 2 + 4 + 2:  # two networks' scores, the first expert, and two states of the second
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save(tensors, path)
+
+    monkeypatch.setattr(artifacts, "save_file", fills_up)
+    said = call(capsys, "experts", file, "--out", out, *COMMON)
+    assert said.code == 2
+    assert "No space left on device; free space or choose another --out" in said.err
+    assert said.err.strip().count("\n") == 0
+    assert sorted(bytes_of(out)) == ["0000"]
+    before = stamps(out)
+    monkeypatch.setattr(artifacts, "save_file", save)
+    assert call(capsys, "experts", file, "--out", out, *COMMON).code == 0
+    assert stamps(out)["0000"] == before["0000"]
+    assert bytes_of(out) == bytes_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("setting", ["recipe.sharpness=0.05", "difficulty.score=grand", "storage=bfloat16"])
+def test_options_work_from_the_command_line(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], setting: str
+) -> None:
+    out = tmp_path / "runs"
+    tiny = ("--set", f"distill.experts.{setting}", "--set", "distill.experts.count=1", "--set", "space={}")
+    assert call(capsys, "experts", file, "--out", out, *tiny, *COMMON).code == 0
+    said = call(capsys, "distill", file, "--out", out, *tiny, *COMMON)
+    assert said.code == 0, said.err
+    assert artifacts.Unit(out / "tiny" / "units" / "distill" / "final").status == artifacts.COMPLETED
 
 
 def test_longer_trajectories_go_on_and_the_space_says_how_long(
@@ -201,16 +252,62 @@ def test_drivers_killed_at_random_moments_end_with_the_same_files(
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
 
+class Places:
+    """A runtime of which only the size is asked."""
+
+    def __init__(self, places: int) -> None:
+        self.capacity = lambda cpus, gpus: places
+
+
+@pytest.mark.parametrize(
+    ("first", "todo", "places", "expected"),
+    [
+        (1, [0, 1, 2, 3, 4, 5], 2, 2),
+        (3, [0, 1, 2, 3, 4, 5], 2, 4),
+        (3, [2, 4, 5], 2, 2),
+        (1, [4, 5], 2, 1),
+        (4, [0], 9, 1),
+    ],
+)
+def test_the_set_is_begun_when_as_many_experts_have_ended_as_it_needs(
+    file: Path, first: int, todo: list[int], places: int, expected: int
+) -> None:
+    search = definitions.load(str(file)).override({"distill.experts.count": 6, "distill.first_experts": first})
+    assert expert_stage._turn(search, todo, Places(places)) == expected  # type: ignore[arg-type]
+
+
+def test_what_does_not_let_the_set_be_distilled_beside_the_experts(file: Path, tmp_path: Path) -> None:
+    plain = definitions.load(str(file))
+    data = load_train(plain.data)
+    fits = plain.override({"space": {}, "distill.first_experts": 1, "budget.final_cpus": plain.budget.cpus})
+
+    def asked(search: Search, places: int = 2) -> bool:
+        return expert_stage.overlaps(search, tmp_path / "run", data, Places(places))  # type: ignore[arg-type]
+
+    assert asked(fits)
+    assert not asked(fits, places=1)
+    for change in ({"distill.first_experts": None}, {"space": plain.space}, {"budget.final_cpus": 3}):
+        assert not asked(fits.override(change))
+
+
 @pytest.mark.ray
-def test_actors_that_are_killed_lose_nothing(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    search = definitions.load(str(file)).override({"distill.max_start_epoch": 6})
-    data = load_train(search.data)
-    run_experts(search, tmp_path / "whole" / "run", data, Local(), Progress(quiet=True))
-    monkeypatch.setattr(expert_stage, "train_item", train_item_dying)
-    run_experts(search, tmp_path / "killed" / "run", data, cluster(), Progress(quiet=True))
-    died = sorted(path.name for path in entry(tmp_path / "killed").glob("died-*"))
-    assert died == ["died-0", "died-1", "died-2"]
-    assert bytes_of(tmp_path / "killed") == bytes_of(tmp_path / "whole")
+def test_a_set_distilled_beside_its_experts_has_the_same_bytes(file: Path, tmp_path: Path) -> None:
+    changes = {"distill.first_experts": 1, "distill.all_experts_at": 8, "distill.iterations": 12, "space": {}}
+    plain = definitions.load(str(file))
+    search = plain.override({**changes, "distill.experts.count": 5, "budget.final_cpus": plain.budget.cpus})
+    stages, sets, statuses = ("experts", "distill"), [], []
+    for name, runtime in (("before", Local()), ("beside", cluster())):
+        run = tmp_path / name / "run"
+        experiment = Experiment(search, run, runtime, Progress(quiet=True))
+        experiment.check(stages)
+        results.open_run(search, run, resume=False)
+        experiment.run_experts()
+        statuses.append(artifacts.Unit(experiment.set_path.parent).status)
+        experiment.run_distill()
+        sets.append((experiment.set_path / TENSORS).read_bytes())
+    assert statuses == [None, artifacts.COMPLETED]
+    assert sets[0] == sets[1]
+    assert bytes_of(tmp_path / "before") == bytes_of(tmp_path / "beside")
 
 
 def progress(out: Path) -> int:
