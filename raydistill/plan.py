@@ -148,11 +148,13 @@ class _Plan:
         """Students of every arm; an arm's are timed on as many images as it has."""
         config, distill = self.search.evaluate, self.search.distill
         items = arms.items(config, distill.network)
-        for arm, network in dict.fromkeys((item.arm, item.network) for item in items):
-            students = sum((item.arm, item.network) == (arm, network) for item in items)
-            of = None if arm == "whole" else distill
-            each = self._student(network, arms.protocol_of(arm, config), of, tests, len(items))
-            self._add("evaluate", f"{arm}, students of {network}", students, each, len(items))
+        for first in {item.name: item for item in items}.values():
+            students = sum(item.name == first.name for item in items) + len(arms.rates_of(first, config))
+            of = None if first.arm == "whole" else distill
+            protocol = arms.protocol_of(first.arm, config, first.table)
+            each = self._student(first.network, protocol, of, tests, len(items))
+            table = f" ({first.table})" if first.table else ""
+            self._add("evaluate", f"{first.arm}, students of {first.network}{table}", students, each, len(items))
 
     def nas(self) -> None:
         """Every distinct network on every proxy; what Optuna draws and what is confirmed costs what the mean of them does."""

@@ -151,5 +151,6 @@ def _evaluations(run: Path) -> list[dict[str, Any]]:
             "runs": record["runs"],
         }
         row |= {name: metrics.get(name) for name in ("balanced_accuracy", "auc")}
+        row |= {name: record[name] for name in ("table", "lr") if name in record}
         rows.append({**row, "seconds": record["seconds"]})
     return rows

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from raydistill import artifacts, expert_stage, nas_stage, results
+from raydistill import artifacts, expert_stage, nas_stage, rates, results
 from raydistill.artifacts import COMPLETED, DIVERGED, FAILED, Unit
 from raydistill.checks import check_fit
 from raydistill.config import Scalar
@@ -171,7 +171,7 @@ class Experiment:
 
     def _forget(self) -> None:
         """Remove an earlier set and all that was measured on it."""
-        for stale in ("distill/final", "evaluate/distilled-*", "evaluate/initial-*", "nas/distilled-*"):
+        for stale in ("distill/final", "*/distilled-*", "*/initial-*"):
             for directory in (self.run / "units").glob(stale):
                 shutil.rmtree(directory)
 
@@ -228,8 +228,9 @@ class Experiment:
             "config": self.search.evaluate,
             "seed": seed,
         }
+        chosen = rates.choose(self.search, self.run, open_items, shared, self.runtime, self.display)
         budget = self.search.budget
-        plain = [item._asdict() for item in open_items]
+        plain = [item._asdict() | {"lr": chosen.get(item.name)} for item in open_items]
         for index, result in self.runtime.map(arms.rate_item, plain, shared, cpus=budget.cpus, gpus=budget.gpus):
             item = open_items[index]
             unit = self._evaluation(item)
@@ -251,7 +252,7 @@ class Experiment:
             parts.setdefault(self._evaluation(item).name, []).append(item)
         for part in parts.values():
             unit, arm = self._evaluation(part[0]), part[0].arm
-            protocol = arms.protocol_of(arm, self.search.evaluate)
+            protocol = arms.protocol_of(arm, self.search.evaluate, part[0].table)
             about: dict[str, Any] = {
                 "protocol": protocol.to_json(),
                 "network": part[0].network,
@@ -260,6 +261,9 @@ class Experiment:
             about |= {"data": self.search.data.to_json(), "draws": self.search.evaluate.random_draws, "arm": arm}
             of_run = arm in ("distilled", "initial")
             about["set"] = distilled.manifest["checksums"] if of_run else self.search.distill.ipc
+            if part[0].table:
+                table = self.search.evaluate.also[part[0].table]
+                about |= {"labels": table.labels, "rates": arms.rates_of(part[0], self.search.evaluate)}
             fingerprint = artifacts.fingerprint_of(results.canonical(about))
             if unit.read().get("fingerprint") != fingerprint:
                 shutil.rmtree(unit.directory, ignore_errors=True)
@@ -268,7 +272,7 @@ class Experiment:
         return parts
 
     def _evaluation(self, item: arms.Item) -> Unit:
-        return Unit(self.run / "units" / "evaluate" / f"{item.arm}-{item.network}")
+        return Unit(self.run / "units" / "evaluate" / item.name)
 
     def _student_done(self, item: arms.Item) -> bool:
         return any(line["step"] == item.student for line in self._evaluation(item).history())
@@ -279,7 +283,7 @@ class Experiment:
             return
         students = [runs[item.student] for item in part]
         metrics = arms.summary(students)
-        protocol = arms.protocol_of(part[0].arm, self.search.evaluate)
+        protocol = arms.protocol_of(part[0].arm, self.search.evaluate, part[0].table)
         unit.finish(
             COMPLETED,
             metrics,
@@ -290,6 +294,7 @@ class Experiment:
             students=len(students),
             runs=[run["accuracy"] for run in students],
             seconds=metrics["seconds"],
+            **rates.about(self.search, self.run, part[0]),
         )
 
     def run_nas(self) -> None:

@@ -23,7 +23,7 @@ LAYERS = (
     ("nas", "search"),
     ("definitions", "results"),
     ("report", "checks", "expert_stage"),
-    ("appraise", "nas_stage", "plan"),
+    ("appraise", "nas_stage", "plan", "rates"),
     ("stages",),
     ("cli", "cli_jobs", "cli_options", "doctor"),
     ("__main__", "__init__"),

@@ -70,8 +70,11 @@ def accuracy_table(run: Path) -> "pd.DataFrame":
         for extra in ("balanced_accuracy", "auc"):
             row[extra] = _number(metrics.get(extra, record.get(extra)))
         rows.append({**row, "seconds": _seconds(record)})
-    own = read_search(run)["distill"].get("network")
-    rows.sort(key=lambda r: (r["network"] != own, r["network"], r["protocol"], _place_of(r["set"])))
+    search = read_search(run)
+    own, main = search["distill"].get("network"), search["evaluate"]["protocol"]["name"]
+    rows.sort(
+        key=lambda r: (r["network"] != own, r["network"], r["protocol"] != main, r["protocol"], _place_of(r["set"]))
+    )
     frame = pd.DataFrame(rows, columns=[*ACCURACY, "balanced_accuracy", "auc", "seconds"])
     unmeasured = [c for c in ("balanced_accuracy", "auc") if frame[c].isna().all()]
     return frame.drop(columns=unmeasured)
