@@ -128,7 +128,7 @@ class _Plan:
         timed = self._time("iterations", budget.parallel, config=own)
         rating = self._student(own.network, budget.validation, own, len(self.data.val), budget.parallel)
         for low, high, trials in expected_trials(budget, own.iterations):
-            before, after = _counts(own, low), _counts(own, high)
+            before, after = counts(own, low), counts(own, high)
             each = sum((after[name] - before.get(name, 0.0)) * timed[name] for name in after)
             each += budget.students * rating
             self._add(
@@ -141,7 +141,7 @@ class _Plan:
             return
         config = self.search.without_space().override(self.search.final).distill
         timed = self._time("iterations", 1, self.search.budget.final_cpus, config=config)
-        for name, count in _counts(config, config.iterations).items():
+        for name, count in counts(config, config.iterations).items():
             self._add("distill", name, count, timed[name], 1)
 
     def evaluate(self, tests: int) -> None:
@@ -210,7 +210,7 @@ def time_piece(*, data: TrainData, kind: str, device: str, **item: Any) -> dict[
     return {**timed, "memory": 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
 
 
-def _counts(config: MethodConfig, iterations: int) -> dict[str, float]:
+def counts(config: MethodConfig, iterations: int) -> dict[str, float]:
     """Phase → how many of its iterations there are among the first ``iterations``."""
     _, phases = registry.resolve("method", config.method).phases(config.model_copy(update={"iterations": iterations}))
     return {phase.name: phase.times for phase in phases}

@@ -24,8 +24,8 @@ LAYERS = (
     ("definitions", "results"),
     ("report", "checks", "expert_stage"),
     ("appraise", "nas_stage", "plan", "rates"),
-    ("stages",),
-    ("cli", "cli_jobs", "cli_options", "doctor"),
+    ("stages", "budget"),
+    ("cli", "cli_jobs", "cli_options", "cli_run", "doctor"),
     ("__main__", "__init__"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
