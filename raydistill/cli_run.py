@@ -85,11 +85,14 @@ def reproduce(found: "Reproduction", options: Options, budget: float | None, giv
         DataError: no part's data are there.
         RaydistillError: parts that failed; the others are done nevertheless.
     """
+    from raydistill import results
     from raydistill.report.seed_report import write_page
     from raydistill.stages import Experiment
     from raydistill.track import Progress
 
     _check_uri(options)
+    for search in found.parts.values():
+        results.check_fresh(options.out / search.name, options.resume)
     failed: dict[str, str] = {}
     with interruptible(), runtime(options.address) as computes, closing(Progress(options.quiet)) as progress:
         parts: dict[str, Search] = {}
@@ -112,13 +115,20 @@ def reproduce(found: "Reproduction", options: Options, budget: float | None, giv
                 except RaydistillError as error:
                     failed[name] = str(error)
                     own.note(f"{name} failed: {error}")
-            page = write_page(found, options.out, given)
+            page = write_page(found, options.out, given, _places(options))
     if options.as_json:
         print(json.dumps({"name": found.name, "page": str(page), "done": [n for n in parts if n not in failed]}))
     else:
         print(f"Page  {page}")
     if failed:
         raise RaydistillError("; ".join(f"{name}: {message}" for name, message in failed.items()))
+
+
+def _places(options: Options) -> str:
+    """The options without which a command would look somewhere else."""
+    words = ["--data-root", str(options.data_root)] if options.data_root else []
+    words += ["--out", str(options.out)] if options.out != Path("runs") else []
+    return shlex.join(words)
 
 
 def fitted(

@@ -106,16 +106,17 @@ class Found:
         whole: the reproduction, at its full length.
         out: where its parts' run folders are.
         given: how its file was named on the command line.
+        places: further options of the commands that measure what is missing.
     """
 
-    def __init__(self, whole: Reproduction, out: Path, given: str) -> None:
-        self.whole, self.out, self.given = whole, out, given
+    def __init__(self, whole: Reproduction, out: Path, given: str, places: str = "") -> None:
+        self.whole, self.out, self.given, self.places = whole, out, given, places
         folders = {name: out / search.name for name, search in whole.parts.items()}
         self.parts = {name: Part(name, path) for name, path in folders.items() if (path / "search.json").exists()}
 
     def command(self, *parts: str, settings: tuple[str, ...] = ()) -> str:
         """The command lines that measure these parts."""
-        more = "".join(f" --set {setting}" for setting in settings)
+        more = "".join(f" --set {setting}" for setting in settings) + (f" {self.places}" if self.places else "")
         return "\n".join(f"raydistill run {self.given}:{part} --resume{more}" for part in dict.fromkeys(parts))
 
     def distilled(self, key: Key, network: str, table: str, tiles: bool = False) -> Measured | None:
