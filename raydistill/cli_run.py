@@ -54,10 +54,15 @@ def run(
 
     options = Options(out, data_root, address, resume, tracking_uri, as_json, quiet)
     found = definitions.load_any(given, settings or [], seed)
-    if isinstance(found, Search):
-        one(found, STAGES, options, budget)
-    else:
+    if not isinstance(found, Search):
         reproduce(found, options, budget, given)
+        return
+    one(found, STAGES, options, budget)
+    whole = definitions.whole_of(given)
+    if whole is not None:
+        from raydistill.report.seed_report import write_page
+
+        write_page(whole, out, given.partition(":")[0], _places(options))
 
 
 def one(search: "Search", stages: tuple[str, ...], options: Options, budget: float | None = None) -> None:

@@ -55,6 +55,15 @@ def load_any(given: str, settings: Sequence[str] = (), seed: int | None = None) 
     return Reproduction(name=found.name, parts={key: part.override(changes) for key, part in found.parts.items()})
 
 
+def whole_of(given: str) -> Reproduction | None:
+    """The several searches that ``FILE.py:NAME``, which loads, is one of; ``None`` for any other search."""
+    path, _, variable = given.partition(":")
+    if not variable:
+        return None
+    found = runpy.run_path(path).get(DEFAULT)
+    return found if isinstance(found, Reproduction) and variable in found.parts else None
+
+
 def _read(given: str) -> Search | Reproduction:
     name, _, variable = given.partition(":")
     path = Path(name)

@@ -87,3 +87,13 @@ def test_run_does_what_can_be_done_and_goes_on(file: Path, tmp_path: Path, capsy
     said = call(capsys, *args, "--resume", "--quiet")
     assert (said.code, said.out) == (0, f"Page  {out / 'both' / 'index.html'}\n")
     assert {name: listing(out / name / "units") for name in before} == before
+
+
+def test_one_part_brings_the_page_up_to_date(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "runs"
+    said = call(capsys, "run", f"{file}:mnist_datadam", "--address", "in-process", "--out", out, "--quiet", "--json")
+    assert said.code == 0, said.err
+    assert json.loads(said.out)["name"] == "both_real"
+    text = (out / "both" / "report.md").read_text()
+    assert f"raydistill run {file}:mnist_datadam_noise --resume" in text
+    assert "| mnist_datadam | 4 | 4 |" in text

@@ -40,7 +40,7 @@ class Key(NamedTuple):
         return f"{self.dataset}_{self.method}".lower() + ("_noise" if self.init == "noise" else "")
 
 
-KEYS = tuple(Key(t.dataset, t.method, init) for t in TABLES if t.network != "AlexNet" for init in ("noise", "real"))
+KEYS = tuple(Key(t.dataset, t.method, init) for t in TABLES if t.network != "AlexNet" for init in ("real", "noise"))
 
 
 class Measured(NamedTuple):
@@ -161,7 +161,9 @@ def rows(found: Found, table: SeedTable) -> Iterator[Row]:
     data = Key(table.dataset, "DataDAM", "real")
     ours = found.whole_set(first, table.network)
     told = "" if ours is None else f" for {ours.record['epochs']} epochs (the report: 50)"
-    yield Row("full", _protocol(ours), ours, table.full, data.part, f"trained on all training images{told}")
+    yield Row(
+        "full", _protocol(ours, found, None), ours, table.full, data.part, f"trained on all training images{told}"
+    )
     for init, theirs in (("noise", table.noise), ("real", table.real)):
         key = Key(table.dataset, table.method, init)
         for tiles in (False, True):
@@ -172,17 +174,23 @@ def rows(found: Found, table: SeedTable) -> Iterator[Row]:
                 ours = found.distilled(key, table.network, which, tiles)
                 label = f"from {init}, generated tiles" if tiles else f"from {init}"
                 yield Row(
-                    label, _protocol(ours, which), ours, None if tiles else theirs, part, _about(found, part, ours)
+                    label,
+                    _protocol(ours, found, which),
+                    ours,
+                    None if tiles else theirs,
+                    part,
+                    _about(found, part, ours),
                 )
     for which in (SHORT, long):
         ours = found.beside(first, "random", table.network, which)
         means = "as many random real images, nothing distilled" + _steps(found, ours)
-        yield Row("random real images", _protocol(ours, which), ours, None, data.part, means)
+        yield Row("random real images", _protocol(ours, found, which), ours, None, data.part, means)
 
 
-def _protocol(ours: Measured | None, which: str = "") -> str:
+def _protocol(ours: Measured | None, found: Found, which: str | None) -> str:
     if ours is None:
-        return {SHORT: SHORT, CROSS: "rate chosen, long", "": "–"}.get(which, which)
+        main = next(iter(found.whole.parts.values())).evaluate.protocol.name
+        return {None: "–", "": main, CROSS: "rate chosen, long"}.get(which, SHORT)
     rate = f", rate {ours.record['lr']:g} chosen" if "lr" in ours.record else ""
     return f"{ours.record['protocol']}, {ours.record['epochs']} epochs{rate}"
 

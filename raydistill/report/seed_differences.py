@@ -132,8 +132,8 @@ def _steps(found: Found) -> Iterator[Block]:
             few, many = (found.parts[key.part].steps(one.record["epochs"]) for one in (short, more))
             yield Text(
                 f"Steps, Table {table.number}: {table.network} on the {table.method} set of {table.dataset} from {init} "
-                f"reaches {short.text} % after {few:,} steps (50 epochs are no more on so few images) and {more.text} % "
-                f"after {many:,}; the report printed {printed.accuracy:g} %."
+                f"reaches {short.text} % after {few:,} steps, which is what {short.record['epochs']} epochs are on so few "
+                f"images, and {more.text} % after {many:,}; the report printed {printed.accuracy:g} %."
             )
     if lacking:
         yield Missing(f"Steps: for the other sets, {NOT_MEASURED}.", found.command(*lacking))
@@ -152,8 +152,9 @@ def _random(found: Found) -> Iterator[Block]:
             gap = printed.accuracy - random.percent
             side = "above" if gap >= 0 else "below"
             yield Text(
-                f"Random images, Table {table.number}: as many random real images reach {random.text} % with "
-                f"{table.network} under the report's protocol. Its {table.method} set from {init} ({printed.accuracy:g} %) "
+                f"Random images, Table {table.number}: as many random real images reach {random.text} % with {table.network} "
+                f"after {random.record['epochs']} epochs. The report's {table.method} set from {init} "
+                f"({printed.accuracy:g} %) "
                 f"is {abs(gap):.2f} points {side} that."
             )
     if lacking:
@@ -169,13 +170,13 @@ def _constant() -> Iterator[Block]:
     ]
     cells += [(n.table, n.dataset, f"from {n.init}, {n.best} {w}", v) for n in NAS for w, v in _nas_cells(n)]
     for dataset, answers in CONSTANT.items():
-        told = " and ".join(f"“{a.what}” {a.images} of {a.of:,} ({a.percent:.2f} %)" for a in answers)
+        told = " and ".join(f"“{a.what}” is right for {a.images:,} ({a.percent:.2f} %)" for a in answers)
         own = [cell for cell in cells if cell[1] == dataset]
         at = [cell for cell in own if any(abs(cell[3] - answer.percent) <= CLOSE for answer in answers)]
         below = [cell for cell in own if cell not in at and cell[3] < answers[0].percent]
         yield Text(
-            f"Constant answers: of {dataset}'s test images {told} is right. The report's cells that lie within {CLOSE:g} "
-            f"points of such an answer: {_told(at)}. Those below the best of them: {_told(below)}."
+            f"Constant answers: of the {answers[0].of:,} test images of {dataset}, {told}. The report's cells that lie within "
+            f"{CLOSE:g} points of such an answer: {_told(at)}. Those below the best of them: {_told(below)}."
         )
 
 

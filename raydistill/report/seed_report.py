@@ -120,7 +120,7 @@ def _missing(found: Found, what: str, *parts: str) -> Missing:
 
 def _figures(found: Found, dataset: str, method: str) -> Iterator[Block]:
     """Before, after and difference of each distillation; on generated tiles too, where that was run."""
-    for key in [key for key in KEYS if key[:2] == (dataset, method)][::-1]:
+    for key in [key for key in KEYS if key[:2] == (dataset, method)]:
         for name in (key.part, key.part + TILES):
             tiles = name.endswith(TILES)
             label = f"{FIGURES[key]}: {method} on {dataset} from {key.init}"
