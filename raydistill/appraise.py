@@ -5,11 +5,11 @@ from typing import Any
 
 from raydistill.data.distilled import DistilledSet
 from raydistill.data.load import DataConfig, load_test, source_class
+from raydistill.display import Display
 from raydistill.errors import ArtifactError, ConfigError
 from raydistill.evaluate.protocol import protocol as named
 from raydistill.evaluate.scores import interval
 from raydistill.evaluate.students import rate
-from raydistill.expert_stage import Display
 from raydistill.models import build
 from raydistill.runtime.base import Runtime
 

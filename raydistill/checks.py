@@ -22,14 +22,18 @@ def check_fit(search: Search, train: ImageSet, with_coresets: bool) -> None:
         ConfigError: a network or ``ipc`` that does not fit.
     """
     shape, classes = train.shape, train.num_classes
-    for name in search.evaluate.networks:
+    for name in search.evaluate.every_network:
         build(name, shape, classes, 0)
+    soft = getattr(search.distill, "labels", "hard") == "soft"
+    for name, table in search.evaluate.also.items():
+        if table.labels == "hard" and not soft:
+            raise ConfigError(f"evaluate.also.{name}.labels='hard': the set has hard labels anyway; leave it out")
     if search.nas is not None:
         rank.networks(search.nas, shape)
         if search.nas.sampled is not None:
             sampled.as_search(search, shape)
     fewest = min(len(members) for members in train.by_class())
-    coresets = set(search.evaluate.baselines) - {"whole"} if with_coresets else set()
+    coresets = set(search.evaluate.arms) - {"whole"} if with_coresets else set()
     if search.nas is not None and "random" in search.nas.baselines:
         coresets.add("random")
     for config in extremes(search):

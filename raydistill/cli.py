@@ -6,17 +6,28 @@ Heavy imports stay inside the commands, so ``--help`` and mistakes answer at onc
 
 import json
 import os
-import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from raydistill import cli_data, cli_jobs
-from raydistill.cli_options import AsJson, DataRoot, Given, Out, Resume, Seed, Set, Simulate
+from raydistill import cli_data, cli_jobs, cli_run
+from raydistill.cli_options import (
+    Address,
+    AsJson,
+    DataRoot,
+    Given,
+    Options,
+    Out,
+    Quiet,
+    Resume,
+    Seed,
+    Set,
+    Simulate,
+    TrackingUri,
+)
 from raydistill.errors import (
     ArtifactError,
     ConfigError,
@@ -26,10 +37,6 @@ from raydistill.errors import (
     without_credentials,
 )
 from raydistill.interrupts import Interrupted, interruptible
-
-if TYPE_CHECKING:
-    from raydistill.stages import Experiment
-    from raydistill.track import Delivery, Tracking
 
 app = typer.Typer(
     name="raydistill",
@@ -51,21 +58,6 @@ GivenOrNone = Annotated[
     str | None,
     typer.Argument(metavar="SEARCH", help="searches/FILE.py, searches/FILE.py:NAME, or a run's search.json."),
 ]
-Address = Annotated[
-    str | None,
-    typer.Option(
-        "--address",
-        help="local: Ray on this machine, loopback only. auto or HOST:PORT: join a cluster. "
-        "in-process: no Ray. [default: $RAY_ADDRESS, else local]",
-    ),
-]
-TrackingUri = Annotated[
-    str | None,
-    typer.Option("--tracking-uri", help="MLflow server or database. [default: mlflow.db in the run folder]"),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress display.")]
-
-STAGES = ("experts", "search", "distill", "evaluate", "nas")
 
 
 def _stage_command(name: str, stages: tuple[str, ...], doc: str) -> None:
@@ -81,17 +73,15 @@ def _stage_command(name: str, stages: tuple[str, ...], doc: str) -> None:
         as_json: AsJson = False,
         quiet: Quiet = False,
     ) -> None:
-        _stages(stages, given, settings, seed, out, data_root, address, resume, tracking_uri, as_json, quiet)
+        from raydistill import definitions
+
+        found = definitions.load(given, settings or [], seed)
+        cli_run.one(found, stages, Options(out, data_root, address, resume, tracking_uri, as_json, quiet))
 
     app.command(name, help=doc)(command)
 
 
-_stage_command(
-    "run",
-    STAGES,
-    "Every stage of a search, then the report: experts, search, distill, evaluate, nas.\n\n"
-    "Example: raydistill run searches/datadam_mnist.py --data-root DIR --set budget.trials=8",
-)
+app.command()(cli_run.run)
 _stage_command("search", ("search",), "Only the search over settings; the best is chosen on the validation split.")
 _stage_command(
     "distill",
@@ -131,7 +121,10 @@ def experts(
         return
     if given is None:
         raise ConfigError("name a search (searches/pad_mnist.py), or ask for --list or --prune")
-    _stages(("experts",), given, settings, seed, out, data_root, address, resume, tracking_uri, as_json, quiet)
+    from raydistill import definitions
+
+    found = definitions.load(given, settings or [], seed)
+    cli_run.one(found, ("experts",), Options(out, data_root, address, resume, tracking_uri, as_json, quiet))
 
 
 @app.command()
@@ -154,7 +147,7 @@ def plan(
     sizes = simulation.sizes(simulate) if simulate else []
 
     search = definitions.load(given, settings or [])
-    with interruptible(), _runtime(address) as runtime:
+    with interruptible(), cli_run.runtime(address) as runtime:
         from raydistill.stages import Experiment
 
         experiment = Experiment(search, out / search.name, runtime, Progress(quiet=True), data_root)
@@ -194,7 +187,7 @@ def evaluate(
     from raydistill.track import Progress
 
     appraisal = Appraisal(distilled_set, network, students, protocol, source, seed or 0, data_root)
-    with interruptible(), _runtime(address) as runtime, _closing(Progress(quiet)) as progress:
+    with interruptible(), cli_run.runtime(address) as runtime, cli_run.closing(Progress(quiet)) as progress:
         found = appraisal.run(runtime, progress)
     print(json.dumps(found) if as_json else appraisal.sentence(found))
 
@@ -239,122 +232,6 @@ def check(
 
     if not doctor.examine(address, tracking_uri, out, data_root, as_json):
         raise typer.Exit(1)
-
-
-def _stages(
-    stages: tuple[str, ...],
-    given: str,
-    settings: list[str] | None,
-    seed: int | None,
-    out: Path,
-    data_root: Path | None,
-    address: str | None,
-    resume: bool,
-    tracking_uri: str | None,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    from raydistill import definitions, results
-    from raydistill.track import Progress, Tracking, ui_command
-    from raydistill.track.to_mlflow import checked_uri
-
-    search = definitions.load(given, settings or [], seed)
-    if tracking_uri:
-        checked_uri(tracking_uri)
-    folder = out / search.name
-    earlier = stages not in (STAGES, ("search",)) and os.path.exists(folder / results.SEARCH)
-    with interruptible(), _runtime(address) as runtime, _closing(Progress(quiet)) as progress:
-        from raydistill.stages import Experiment
-
-        experiment = Experiment(search, folder, runtime, progress, data_root)
-        search = experiment.search
-        experiment.check(stages)
-        known = results.open_run(search, folder, resume or earlier)
-        tags = results.tags(search) | {"git_commit": known["git_commit"], "machine": known["machine"]}
-        tracking = Tracking(
-            folder,
-            run_key=known["run_id"],
-            experiment=search.name,
-            tracking_uri=tracking_uri,
-            params=search.flat(),
-            tags=tags,
-        )
-        try:
-            _perform(experiment, stages, tracking, progress)
-        except Interrupted:
-            words = ["raydistill", *sys.argv[1:], *(() if resume else ("--resume",))]
-            raise Interrupted(f"interrupted; go on with: {shlex.join(words)}") from None
-    delivery = tracking.close(0.0)
-    final = results.update(folder)
-    if as_json:
-        print(json.dumps(final, indent=2))
-        return
-    _conclude(folder, delivery, ui_command(tracking.tracking_uri))
-
-
-def _perform(experiment: "Experiment", stages: tuple[str, ...], tracking: "Tracking", progress: Any) -> None:
-    """Run the stages; whatever happens, the results file and the tracker learn what was done."""
-    from raydistill import results
-    from raydistill.report.page import write_report
-
-    tracking.start()
-    status = "FAILED"
-    folder = experiment.run
-    try:
-        for stage in stages:
-            getattr(experiment, f"run_{stage}")()
-            results.update(folder)
-        status = "FINISHED"
-    except (Interrupted, KeyboardInterrupt):
-        status = "KILLED"
-        raise
-    finally:
-        if status == "FINISHED":
-            progress.note("writing the report")
-            results.update(folder, report="report/index.html")
-            write_report([folder], folder / "report")
-        delivery = tracking.close(timeout=60.0 if status == "FINISHED" else 15.0, status=status)
-        mlflow = {"tracking_uri": delivery.tracking_uri, "experiment": delivery.experiment, "run_id": delivery.run_id}
-        results.update(folder, mlflow=mlflow)
-
-
-def _conclude(folder: Path, delivery: "Delivery", ui: str) -> None:
-    from rich.console import Console
-
-    from raydistill.report.tables import print_accuracy
-
-    console = Console()
-    print_accuracy(folder, console)
-    print(f"Report  {folder / 'report' / 'index.html'}")
-    if not delivery.delivered:
-        print(f"MLflow  {delivery.message}")
-    print(f"MLflow  {ui}")
-
-
-@contextmanager
-def _runtime(address: str | None) -> Iterator[Any]:
-    from raydistill.runtime.base import ALLOCATOR
-
-    if address == "in-process":
-        from raydistill.runtime.local import Local
-
-        yield Local()
-        return
-    from raydistill.runtime.on_ray import connect
-
-    runtime = connect(address, environment=ALLOCATOR)
-    try:
-        yield runtime
-    finally:
-        runtime.close()
-
-
-@contextmanager
-def _closing(progress: Any) -> Iterator[Any]:
-    try:
-        yield progress
-    finally:
-        progress.close()
 
 
 def main() -> NoReturn:

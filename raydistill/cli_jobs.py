@@ -57,7 +57,7 @@ def submit(
 
     head = _head(address)
     words = [_inside(given)]
-    definitions.load(given, settings or [], seed)  # a mistake shows here, not on the cluster
+    definitions.load_any(given, settings or [], seed)  # a mistake shows here, not on the cluster
     for setting in settings or []:
         words += ["--set", setting]
     words += ["--seed", str(seed)] if seed is not None else []

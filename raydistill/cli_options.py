@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -54,3 +54,28 @@ Simulate = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on stdout.")]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        "--address",
+        help="local: Ray on this machine, loopback only. auto or HOST:PORT: join a cluster. "
+        "in-process: no Ray. [default: $RAY_ADDRESS, else local]",
+    ),
+]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option("--tracking-uri", help="MLflow server or database. [default: mlflow.db in the run folder]"),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress display.")]
+
+
+class Options(NamedTuple):
+    """What the commands that compute have in common; each is the option of its name."""
+
+    out: Path
+    data_root: Path | None
+    address: str | None
+    resume: bool
+    tracking_uri: str | None
+    as_json: bool
+    quiet: bool

@@ -1,4 +1,7 @@
-"""From what the user typed to a resolved ``Search``: a file in ``searches/``, one of its names, or a stored search.json."""
+"""From what the user typed to a resolved ``Search``: a file in ``searches/``, one of its names, or a stored search.json.
+
+A file may also define a ``Reproduction``: several searches with one page.
+"""
 
 import os
 import runpy
@@ -8,6 +11,7 @@ from pathlib import Path
 from raydistill import artifacts
 from raydistill.errors import ArtifactError, ConfigError, UnknownNameError
 from raydistill.search.definition import Search
+from raydistill.search.reproduction import Reproduction
 
 DEFAULT = "search"
 "The variable that ``FILE.py`` alone means."
@@ -22,9 +26,20 @@ def load(given: str, settings: Sequence[str] = (), seed: int | None = None) -> S
         seed: replaces the search's.
 
     Raises:
-        ConfigError: no such file or name, the file does not run, or a value does not fit.
+        ConfigError: no such file or name, the file does not run, it holds several searches, or a value does not fit.
     """
-    search = _read(given)
+    found = load_any(given, settings, seed)
+    if isinstance(found, Reproduction):
+        raise ConfigError(
+            f"{given} holds several searches, which only `raydistill run` does together; name one of them: "
+            f"{', '.join(f'{given}:{name}' for name in found.parts)}"
+        )
+    return found
+
+
+def load_any(given: str, settings: Sequence[str] = (), seed: int | None = None) -> Search | Reproduction:
+    """``load`` for commands that take several searches too; values are changed in each of them."""
+    found = _read(given)
     changes: dict[str, object] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
@@ -33,10 +48,23 @@ def load(given: str, settings: Sequence[str] = (), seed: int | None = None) -> S
         changes[key.strip()] = value
     if seed is not None:
         changes["seed"] = seed
-    return search.override(changes) if changes else search
+    if not changes:
+        return found
+    if isinstance(found, Search):
+        return found.override(changes)
+    return Reproduction(name=found.name, parts={key: part.override(changes) for key, part in found.parts.items()})
 
 
-def _read(given: str) -> Search:
+def whole_of(given: str) -> Reproduction | None:
+    """The several searches that ``FILE.py:NAME``, which loads, is one of; ``None`` for any other search."""
+    path, _, variable = given.partition(":")
+    if not variable:
+        return None
+    found = runpy.run_path(path).get(DEFAULT)
+    return found if isinstance(found, Reproduction) and variable in found.parts else None
+
+
+def _read(given: str) -> Search | Reproduction:
     name, _, variable = given.partition(":")
     path = Path(name)
     if not os.path.isfile(path):
@@ -53,7 +81,7 @@ def _read(given: str) -> Search:
     return _from_python(path, variable or DEFAULT)
 
 
-def _from_python(path: Path, variable: str) -> Search:
+def _from_python(path: Path, variable: str) -> Search | Reproduction:
     try:
         names = runpy.run_path(str(path))
     except ConfigError as error:
@@ -61,6 +89,11 @@ def _from_python(path: Path, variable: str) -> Search:
     except (Exception, SystemExit) as error:
         raise ConfigError(f"{path} does not run: {type(error).__name__}: {' '.join(str(error).split())}") from error
     searches = {key: value for key, value in names.items() if isinstance(value, Search)}
+    whole = names.get(DEFAULT)
+    if isinstance(whole, Reproduction):
+        if variable == DEFAULT:
+            return whole
+        searches = {**searches, **whole.parts}
     if variable not in searches:
         if variable == DEFAULT:
             raise ConfigError(f"{path} defines no `search`; name one of its searches: {_choices(path, searches)}")

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 
@@ -18,6 +18,7 @@ from raydistill.artifacts import COMPLETED, Unit
 from raydistill.checks import extremes
 from raydistill.config import fingerprint
 from raydistill.data.load import TrainData
+from raydistill.display import Display
 from raydistill.distill.pad import PADConfig
 from raydistill.distill.unit import distil_item
 from raydistill.errors import ConfigError, EnvironmentIssue
@@ -33,22 +34,6 @@ WATCH_SECONDS = 1.0
 
 ROOM = 1.2
 "Of the trajectories' own bytes: parts and finished files lie side by side for a moment."
-
-
-class Display(Protocol):
-    """What stages tell a person; ``track.Progress`` is one."""
-
-    def stage(self, name: str, total: int, unit: str) -> None:
-        """A stage of ``total`` units begins."""
-
-    def advance(self, stage: str, n: int = 1, text: str = "") -> None:
-        """``n`` more units of a stage are done."""
-
-    def trial(self, number: int, step: int, total: int, numbers: Mapping[str, float], status: str = "running") -> None:
-        """A trial, or another of the units, has come to ``step``, or has ended."""
-
-    def note(self, text: str) -> None:
-        """Something to know."""
 
 
 class Wanted(NamedTuple):

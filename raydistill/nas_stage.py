@@ -14,10 +14,10 @@ from raydistill.artifacts import COMPLETED, DIVERGED, Unit
 from raydistill.data.distilled import DistilledSet
 from raydistill.data.images import DeviceImages
 from raydistill.data.load import TrainData, load_test
+from raydistill.display import Display
 from raydistill.errors import ConfigError
 from raydistill.evaluate import trained
 from raydistill.evaluate.students import judge
-from raydistill.expert_stage import Display
 from raydistill.nas import confirm, rank, sampled, summary
 from raydistill.nas.rank import Item
 from raydistill.nas.schedule import largest_first

@@ -133,7 +133,7 @@ class _Plan:
         timed = self._time("iterations", budget.parallel, config=own)
         rating = self._student(own.network, budget.validation, own, len(self.data.val), budget.parallel)
         for low, high, trials in expected_trials(budget, own.iterations):
-            before, after = _counts(own, low), _counts(own, high)
+            before, after = counts(own, low), counts(own, high)
             each = sum((after[name] - before.get(name, 0.0)) * timed[name] for name in after)
             each += budget.students * rating
             what, together = f"trials, iterations {low} to {high}", min(budget.parallel, budget.trials)
@@ -145,18 +145,21 @@ class _Plan:
             return
         config = self.search.without_space().override(self.search.final).distill
         timed = self._time("iterations", 1, self.search.budget.final_cpus, config=config)
-        for name, count in _counts(config, config.iterations).items():
+        for name, count in counts(config, config.iterations).items():
             self._add("distill", name, count, timed[name], 1)
 
     def evaluate(self, tests: int) -> None:
         """Students of every arm; an arm's are timed on as many images as it has."""
         config, distill = self.search.evaluate, self.search.distill
         items = arms.items(config, distill.network)
-        for arm, network in dict.fromkeys((item.arm, item.network) for item in items):
-            students = sum((item.arm, item.network) == (arm, network) for item in items)
-            of = None if arm == "whole" else distill
-            each = self._student(network, arms.protocol_of(arm, config), of, tests, len(items))
-            self._add("evaluate", f"{arm}, students of {network}", students, each, len(items), students)
+        for first in {item.name: item for item in items}.values():
+            students = sum(item.name == first.name for item in items) + len(arms.rates_of(first, config))
+            of = None if first.arm == "whole" else distill
+            protocol = arms.protocol_of(first.arm, config, first.table)
+            each = self._student(first.network, protocol, of, tests, len(items))
+            table = f" ({first.table})" if first.table else ""
+            what = f"{first.arm}, students of {first.network}{table}"
+            self._add("evaluate", what, students, each, len(items), students)
 
     def nas(self) -> None:
         """Every distinct network on every proxy; what Optuna draws and what is confirmed costs what the mean of them does."""
@@ -223,7 +226,7 @@ def time_piece(*, data: TrainData, kind: str, device: str, **item: Any) -> dict[
     return {**timed, "memory": 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
 
 
-def _counts(config: MethodConfig, iterations: int) -> dict[str, float]:
+def counts(config: MethodConfig, iterations: int) -> dict[str, float]:
     """Phase → how many of its iterations there are among the first ``iterations``."""
     _, phases = registry.resolve("method", config.method).phases(config.model_copy(update={"iterations": iterations}))
     return {phase.name: phase.times for phase in phases}

@@ -23,15 +23,8 @@ def open_run(search: Search, run: Path, resume: bool) -> dict[str, Any]:
     Raises:
         ConfigError: the folder holds a run and ``resume`` was not asked for.
     """
-    if os.path.exists(run / SEARCH):  # Path.exists would raise where a folder may not be entered
-        begun = {path.parent.name for path in (run / "units").glob("*/*")}
-        if begun != {"experts"} and not resume:  # experts are the cache's; a search may well follow them
-            raise ConfigError(
-                f"{run} holds a run already; add --resume to go on with it, or choose another --out or --name"
-            )
-        known = artifacts.read_json(run / RESULTS) if (run / RESULTS).exists() else {}
-    else:
-        known = {}
+    check_fresh(run, resume)
+    known = artifacts.read_json(run / RESULTS) if os.path.exists(run / RESULTS) else {}
     artifacts.write_json(run / SEARCH, search.to_json())
     results = {
         **known,
@@ -48,6 +41,20 @@ def open_run(search: Search, run: Path, resume: bool) -> dict[str, Any]:
     }
     artifacts.write_json(run / RESULTS, results)
     return results
+
+
+def check_fresh(run: Path, resume: bool) -> None:
+    """Refuse a folder that holds a run, unless ``resume`` was asked for.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if os.path.exists(run / SEARCH):  # Path.exists would raise where a folder may not be entered
+        begun = {path.parent.name for path in (run / "units").glob("*/*")}
+        if begun != {"experts"} and not resume:  # experts are the cache's; a search may well follow them
+            raise ConfigError(
+                f"{run} holds a run already; add --resume to go on with it, or choose another --out or --name"
+            )
 
 
 def update(run: Path, **fields: Any) -> dict[str, Any]:
@@ -153,5 +160,6 @@ def _evaluations(run: Path) -> list[dict[str, Any]]:
         row |= {name: metrics.get(name) for name in ("balanced_accuracy", "auc", "majority_rate")}
         names = record.get("classes")
         row["recall"] = {name: metrics[f"recall_{label}"] for label, name in enumerate(names)} if names else None
+        row |= {name: record[name] for name in ("table", "lr") if name in record}
         rows.append({**row, "seconds": record["seconds"]})
     return rows

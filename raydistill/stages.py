@@ -5,29 +5,28 @@ stage can be killed and run again, alone or as part of ``run``.
 """
 
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from raydistill import artifacts, expert_stage, nas_stage, results
-from raydistill.artifacts import COMPLETED, DIVERGED, FAILED, Unit
+from raydistill import artifacts, expert_stage, nas_stage, rates, results
+from raydistill.artifacts import COMPLETED, DIVERGED, Unit
 from raydistill.checks import check_fit
 from raydistill.config import Scalar
 from raydistill.data.distilled import DistilledSet
 from raydistill.data.load import TrainData, load_test, load_train, named
+from raydistill.display import Display, ToDisplay, watched
 from raydistill.distill.method import MethodConfig
 from raydistill.distill.unit import distil_item
 from raydistill.errors import ArtifactError, ConfigError, RaydistillError
 from raydistill.evaluate import arms
-from raydistill.expert_stage import Display
 from raydistill.experts import store
 from raydistill.runtime.base import Runtime, threads
 from raydistill.search.definition import Search
 from raydistill.search.ledger import Ledger
-from raydistill.search.trials import TrialRecord, best_trial, read_trials
+from raydistill.search.trials import best_trial, read_trials
 from raydistill.seeding import derive
 
 STAGES = ("experts", "search", "distill", "evaluate", "nas")
@@ -123,7 +122,7 @@ class Experiment:
         given = (self.search, self.run, self.data, self.runtime)
         with self._timed("experts"):
             if "distill" in self._stages and expert_stage.overlaps(*given) and (unit := self._begin_distill()):
-                with self._watched(unit, "distill"):
+                with watched(unit, "distill", self.display):
                     ended = expert_stage.run_experts(*given, self.display, self._distillation(unit))
                 assert ended is not None
                 self._end_distill(unit, ended)
@@ -137,7 +136,7 @@ class Experiment:
         with self._timed("search"):
             self.display.stage("search", self.search.budget.trials, "trials")
             self.display.advance("search", sum(record.settled for record in read_trials(self.run)))
-            listener = _ToDisplay(self.search, self.display)
+            listener = ToDisplay(self.search, self.display)
             self._searcher()(self.search, self.run, self.data, self.runtime, listener)
         if best_trial(read_trials(self.run)) is None:
             raise RaydistillError(f"no trial of {self.run} completed; {_how_trials_ended(self.run)}")
@@ -167,7 +166,7 @@ class Experiment:
         if trial is not None and not self.search.final and artifacts.folder_exists(trial / "set"):
             self._take(trial, unit)
             return
-        with self._watched(unit, "distill"):
+        with watched(unit, "distill", self.display):
             budget = self.search.budget
             self.runtime.require_shared(self.run)
             ((_, ended),) = self.runtime.map(
@@ -207,7 +206,7 @@ class Experiment:
 
     def _forget(self) -> None:
         """Remove an earlier set and all that was measured on it."""
-        for stale in ("distill/final", "evaluate/distilled-*", "evaluate/initial-*", "nas/distilled-*"):
+        for stale in ("distill/final", "*/distilled-*", "*/initial-*"):
             for directory in (self.run / "units").glob(stale):
                 shutil.rmtree(directory)
 
@@ -252,8 +251,9 @@ class Experiment:
             "config": self.search.evaluate,
             "seed": seed,
         }
+        chosen = rates.choose(self.search, self.run, open_items, shared, self.runtime, self.display)
         budget = self.search.budget
-        plain = [item._asdict() for item in open_items]
+        plain = [item._asdict() | {"lr": chosen.get(item.name)} for item in open_items]
         for index, result in self.runtime.map(arms.rate_item, plain, shared, cpus=budget.cpus, gpus=budget.gpus):
             item = open_items[index]
             unit = self._evaluation(item)
@@ -275,7 +275,7 @@ class Experiment:
             parts.setdefault(self._evaluation(item).name, []).append(item)
         for part in parts.values():
             unit, arm = self._evaluation(part[0]), part[0].arm
-            protocol = arms.protocol_of(arm, self.search.evaluate)
+            protocol = arms.protocol_of(arm, self.search.evaluate, part[0].table)
             about: dict[str, Any] = {
                 "protocol": protocol.to_json(),
                 "network": part[0].network,
@@ -284,6 +284,9 @@ class Experiment:
             about |= {"data": self.search.data.to_json(), "draws": self.search.evaluate.random_draws, "arm": arm}
             of_run = arm in ("distilled", "initial")
             about["set"] = distilled.manifest["checksums"] if of_run else self.search.distill.ipc
+            if part[0].table:
+                table = self.search.evaluate.also[part[0].table]
+                about |= {"labels": table.labels, "rates": arms.rates_of(part[0], self.search.evaluate)}
             fingerprint = artifacts.fingerprint_of(results.canonical(about))
             if unit.read().get("fingerprint") != fingerprint:
                 shutil.rmtree(unit.directory, ignore_errors=True)
@@ -292,7 +295,7 @@ class Experiment:
         return parts
 
     def _evaluation(self, item: arms.Item) -> Unit:
-        return Unit(self.run / "units" / "evaluate" / f"{item.arm}-{item.network}")
+        return Unit(self.run / "units" / "evaluate" / item.name)
 
     def _student_done(self, item: arms.Item) -> bool:
         return any(line["step"] == item.student for line in self._evaluation(item).history())
@@ -303,7 +306,7 @@ class Experiment:
             return
         students = [runs[item.student] for item in part]
         metrics = arms.summary(students)
-        protocol = arms.protocol_of(part[0].arm, self.search.evaluate)
+        protocol = arms.protocol_of(part[0].arm, self.search.evaluate, part[0].table)
         unit.finish(
             COMPLETED,
             metrics,
@@ -315,6 +318,7 @@ class Experiment:
             runs=[run["accuracy"] for run in students],
             seconds=metrics["seconds"],
             **({"classes": list(self.data.train.classes)} if "recall_0" in metrics else {}),
+            **rates.about(self.search, self.run, part[0]),
         )
 
     def run_nas(self) -> None:
@@ -340,54 +344,6 @@ class Experiment:
             yield
         finally:
             results.add_seconds(self.run, stage, time.monotonic() - started)
-
-    @contextmanager
-    def _watched(self, unit: Unit, stage: str) -> Iterator[None]:
-        """Show a unit's history as it grows; the work may be in another process."""
-        over = threading.Event()
-
-        def watch() -> None:
-            shown = 0
-            while True:
-                ended = over.wait(0.5)
-                last = (unit.history() or [{"step": 0.0}])[-1]
-                step = int(last["step"])
-                self.display.advance(stage, step - shown, f"loss {last['loss']:.4g}" if "loss" in last else "")
-                shown = step
-                if ended:
-                    return
-
-        thread = threading.Thread(target=watch, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-
-
-class _ToDisplay:
-    """A search's listener that talks to the display."""
-
-    def __init__(self, search: Search, display: Display) -> None:
-        self.search, self.display = search, display
-        self.totals: dict[int, int] = {}
-
-    def trial_started(self, number: int, params: Mapping[str, Scalar]) -> None:
-        total = self.search.without_space().override(params).distill.iterations
-        self.totals[number] = total
-        self.display.trial(number, 0, total, {})
-
-    def trial_progress(self, number: int, step: int, numbers: Mapping[str, float]) -> None:
-        self.display.trial(number, step, self.totals.get(number, step), numbers)
-
-    def trial_finished(self, record: TrialRecord) -> None:
-        step = record.iterations or 0
-        numbers = {} if record.val_accuracy is None else {"val_accuracy": record.val_accuracy}
-        self.display.trial(record.number, step, self.totals.get(record.number, step), numbers, record.status)
-        self.display.advance("search")
-        if record.status in (DIVERGED, FAILED):
-            self.display.note(f"trial {record.number} {record.status}: {record.message}")
 
 
 def _how_trials_ended(run: Path) -> str:

@@ -21,11 +21,11 @@ LAYERS = (
     ("evaluate",),
     ("runtime", "track"),
     ("nas", "search"),
-    ("definitions", "results"),
+    ("definitions", "display", "results"),
     ("report", "checks", "expert_stage"),
-    ("appraise", "nas_stage", "plan", "simulation"),
-    ("stages",),
-    ("cli", "cli_data", "cli_jobs", "cli_options", "doctor"),
+    ("appraise", "nas_stage", "plan", "rates", "simulation"),
+    ("stages", "budget"),
+    ("cli", "cli_data", "cli_jobs", "cli_options", "cli_run", "doctor"),
     ("__main__", "__init__"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -80,6 +80,11 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         targets = self.labels if self.logits is None else self.logits.softmax(1)
         return formation.expand_labels(targets, self.factor)
 
+    def with_hard_labels(self) -> "DistilledSet":
+        """The same images, and rate of students, with the classes as labels."""
+        one, rest = (self.pixels, self.labels, self.encoding, self.classes, self.factor), self.manifest
+        return DistilledSet(*one, rest, student_lr=self.student_lr)
+
     def save(self, path: Path | str) -> None:
         """Write the artefact folder atomically."""
         described = {

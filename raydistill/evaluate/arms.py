@@ -15,7 +15,7 @@ from raydistill.data.distilled import DistilledSet
 from raydistill.data.images import DeviceImages, ImageSet
 from raydistill.data.load import TrainData
 from raydistill.distill.initialise import Selection, choose, embedder, labels_of
-from raydistill.evaluate.protocol import EvaluateConfig, Protocol
+from raydistill.evaluate.protocol import EvaluateConfig, Further, Protocol
 from raydistill.evaluate.scores import TWO_CLASS, interval, two_class_scores
 from raydistill.evaluate.students import judge, suited, train_student
 from raydistill.models.fit import EncodedImages
@@ -30,21 +30,36 @@ class Item(NamedTuple):
     arm: Arm
     network: str
     student: int
+    table: str = ""
+    "A name in ``EvaluateConfig.also``; empty: the main table."
+
+    @property
+    def name(self) -> str:
+        """Of the unit that holds this student and the others of its arm, network and table."""
+        return f"{self.arm}-{self.network}" + (f"-{self.table}" if self.table else "")
 
 
 def items(config: EvaluateConfig, network: str) -> list[Item]:
-    """Every student of every arm and network, longest first, so that workers end together."""
-    arms: list[Arm] = ["distilled", *config.baselines]
-    counts = {arm: config.whole_students if arm == "whole" else config.students for arm in arms}
-    found = [Item(arm, net, i) for net in config.networks or (network,) for arm in arms for i in range(counts[arm])]
+    """Every student of every arm, network and table, longest first, so that workers end together."""
+    found = []
+    tables: dict[str, EvaluateConfig | Further] = {"": config, **config.also}
+    for name, table in tables.items():
+        arms: list[Arm] = ["distilled", *table.baselines]
+        counts = {arm: config.whole_students if arm == "whole" else table.students for arm in arms}
+        nets = table.networks or (network,)
+        found += [Item(arm, net, i, name) for net in nets for arm in arms for i in range(counts[arm])]
     return sorted(found, key=lambda item: item.arm != "whole")
 
 
-def protocol_of(arm: Arm, config: EvaluateConfig) -> Protocol:
-    """The one protocol; ``whole`` runs it for its own number of epochs."""
-    if arm != "whole":
-        return config.protocol
-    return config.protocol.model_copy(update={"epochs": config.whole_epochs})
+def protocol_of(arm: Arm, config: EvaluateConfig, table: str = "") -> Protocol:
+    """The one protocol of a table; ``whole`` runs it for its own number of epochs."""
+    protocol = config.also[table].protocol if table else config.protocol
+    return protocol if arm != "whole" else protocol.model_copy(update={"epochs": config.whole_epochs})
+
+
+def rates_of(item: Item, config: EvaluateConfig) -> tuple[float, ...]:
+    """The learning rates to choose from for an item's arm, network and table; empty where there is no choice."""
+    return config.also[item.table].rates if item.table and item.arm != "whole" else ()
 
 
 def real_set(selection: Selection, data: TrainData, ipc: int, augment: str, seed: int) -> DistilledSet:
@@ -62,7 +77,7 @@ def sets_of(
     """The sets behind each arm but ``whole``: one, or for ``random`` several draws that students are spread over."""
     ipc = len(distilled.pixels) // len(distilled.classes)
     sets = {"distilled": [distilled]}
-    for arm in config.baselines:
+    for arm in config.arms:
         if arm == "whole":
             continue
         if arm == "initial":
@@ -85,31 +100,76 @@ def rate_item(
     arm: Arm,
     network: str,
     student: int,
+    table: str = "",
+    lr: float | None = None,
     device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
     """Train one student and judge it on the test images.
 
     Student i starts from the same network in every arm, so arms are compared on equal terms.
 
+    Args:
+        lr: the learning rate that was chosen for this arm, network and table; ``None``: the protocol's or the set's own.
+
     Returns:
         ``accuracy`` in [0, 1], ``seconds`` of training, and for two classes what ``two_class_scores`` gives.
     """
-    started = time.perf_counter()
-    protocol = protocol_of(arm, config)
-    if arm == "whole":
-        train: Any = DeviceImages(data.train, data.encoding, device)
-    else:
-        chosen = sets[arm][student % len(sets[arm])]
-        train = EncodedImages(chosen.inputs().to(device), chosen.targets().to(device))
-        protocol = suited(protocol, chosen)
-    student_seed = derive(seed, "student", student)
-    net = train_student(train, test.shape, test.num_classes, network, protocol, student_seed, device)
-    seconds = time.perf_counter() - started
+    net, seconds = _student(
+        sets, data, config, derive(seed, "student", student), arm, network, student, table, lr, device
+    )
     judged = judge(net, DeviceImages(test, data.encoding, device))
     result = {"accuracy": judged.accuracy, "seconds": seconds}
     if test.num_classes == 2:
         result |= two_class_scores(judged.logits, torch.from_numpy(np.asarray(test.labels)))
     return result
+
+
+def try_rate(
+    *,
+    sets: Mapping[str, Sequence[DistilledSet]],
+    data: TrainData,
+    config: EvaluateConfig,
+    seed: int,
+    arm: Arm,
+    network: str,
+    table: str,
+    lr: float,
+    device: torch.device | str = "cpu",
+) -> dict[str, Any]:
+    """Train one student with a learning rate and judge it on the validation images; ``lr``, ``val_accuracy``, ``seconds``.
+
+    It is none of the students of the table, and starts from the same network for every rate.
+    """
+    net, seconds = _student(sets, data, config, derive(seed, "rate"), arm, network, 0, table, lr, device)
+    judged = judge(net, DeviceImages(data.val, data.encoding, device))
+    return {"lr": lr, "val_accuracy": judged.accuracy, "seconds": seconds}
+
+
+def _student(
+    sets: Mapping[str, Sequence[DistilledSet]],
+    data: TrainData,
+    config: EvaluateConfig,
+    seed: int,
+    arm: Arm,
+    network: str,
+    student: int,
+    table: str,
+    lr: float | None,
+    device: torch.device | str,
+) -> tuple[torch.nn.Module, float]:
+    """A trained student, and the seconds that took."""
+    started = time.perf_counter()
+    protocol = protocol_of(arm, config, table)
+    if arm == "whole":
+        train: Any = DeviceImages(data.train, data.encoding, device)
+    else:
+        chosen = sets[arm][student % len(sets[arm])]
+        if table and config.also[table].labels == "hard":
+            chosen = chosen.with_hard_labels()
+        train = EncodedImages(chosen.inputs().to(device), chosen.targets().to(device))
+        protocol = suited(protocol, chosen) if lr is None else protocol.model_copy(update={"lr": lr})
+    net = train_student(train, data.train.shape, data.train.num_classes, network, protocol, seed, device)
+    return net, time.perf_counter() - started
 
 
 def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:

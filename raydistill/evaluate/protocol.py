@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from raydistill.config import Config
 from raydistill.errors import UnknownNameError
@@ -47,6 +47,32 @@ def protocol(name: str, **changes: object) -> Protocol:
     return Protocol(**{"name": name, **PROTOCOLS[name], **changes})
 
 
+Baseline = Literal["initial", "random", "herding", "kcenter", "whole"]
+
+
+class Further(Config):
+    """A table beside the main one: the same sets under another protocol, on other networks, or with hard labels."""
+
+    protocol: Protocol = protocol("field")
+    networks: tuple[str, ...] = ()
+    "Architectures to train; empty: the one distilled with."
+    baselines: tuple[Baseline, ...] = ()
+    "What stands beside the distilled set in this table."
+    students: int = Field(5, ge=1)
+    labels: Literal["own", "hard"] = "own"
+    "What the sets' images are trained towards: the sets' own labels, or hard ones in the place of learned soft ones."
+    rates: tuple[float, ...] = ()
+    "Learning rates to choose from, for each set and network, by one student's accuracy on the validation split; a rate "
+    "that was learned with the set gives way. Empty: no choice. ``whole`` keeps the protocol's rate."
+
+    @field_validator("rates")
+    @classmethod
+    def _positive(cls, rates: tuple[float, ...]) -> tuple[float, ...]:
+        if any(rate <= 0 for rate in rates) or len(set(rates)) < len(rates):
+            raise ValueError("learning rates must be above 0 and each be named once")
+        return rates
+
+
 class EvaluateConfig(Config):
     """The final table: what the chosen set is worth, and what stands beside it under the identical protocol."""
 
@@ -55,7 +81,7 @@ class EvaluateConfig(Config):
     "Networks trained from scratch on each set."
     networks: tuple[str, ...] = ()
     "Architectures to train; empty: the one distilled with."
-    baselines: tuple[Literal["initial", "random", "herding", "kcenter", "whole"], ...] = (
+    baselines: tuple[Baseline, ...] = (
         "random",
         "kcenter",
         "herding",
@@ -69,3 +95,29 @@ class EvaluateConfig(Config):
     "Epochs of the ``whole`` baseline (its batches, rate and augmentation are the protocol's)."
     whole_students: int = Field(1, ge=1)
     "Networks trained on the whole set; each costs a full training."
+    also: dict[str, Further] = {}
+    "Further tables by name, such as ``cross``: other networks, each with a learning rate of its own."
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> "EvaluateConfig":
+        names = [self.protocol.name]
+        for key, table in self.also.items():
+            if not key.isidentifier():
+                raise ValueError(f"also: {key!r} cannot name a table; use letters, digits and _")
+            if table.protocol.name in names:
+                raise ValueError(
+                    f"also.{key}.protocol.name={table.protocol.name!r}: another table's protocol has this name, by which "
+                    "their rows are told apart; give it one of its own"
+                )
+            names.append(table.protocol.name)
+        return self
+
+    @property
+    def arms(self) -> tuple[Baseline, ...]:
+        """Every baseline of any table, each once."""
+        return tuple(dict.fromkeys([*self.baselines, *(b for table in self.also.values() for b in table.baselines)]))
+
+    @property
+    def every_network(self) -> tuple[str, ...]:
+        """Every architecture named in any table, each once."""
+        return tuple(dict.fromkeys([*self.networks, *(n for table in self.also.values() for n in table.networks)]))

@@ -1,8 +1,12 @@
-"""Numbers about numbers: intervals, and what two-class sets need beside accuracy.
+"""Numbers about numbers: intervals, what two-class sets need beside accuracy, and DD-Ranking's scores.
+
+DD-Ranking (Li et al., arXiv 2505.13300; the definitions are its documentation's, doc/introduction.md) takes the labels' and
+the augmentation's part out of an accuracy. All accuracies are fractions.
 
 Shapes: N images, C classes.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,3 +43,39 @@ def two_class_scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
     positive = torch.softmax(logits.double(), 1)[:, 1].numpy()
     values = (recalls.mean(), roc_auc_score(truth, positive), *recalls, np.bincount(truth).max() / len(truth))
     return {name: float(value) for name, value in zip(TWO_CLASS, values, strict=True)}
+
+
+def hard_label_recovery(whole: float, hard: float) -> float:
+    """HLR = Acc(real-hard) − Acc(syn-hard): what is missing to the whole real set where both have hard labels; low is good.
+
+    Args:
+        whole: accuracy after training on the whole real set.
+        hard: after training on the distilled images with hard labels.
+    """
+    return whole - hard
+
+
+def improvement_over_random(distilled: float, random: float) -> float:
+    """IOR = Acc(syn-any) − Acc(rdm-any): above as many random real images with the same kind of labels; high is good."""
+    return distilled - random
+
+
+def label_robust_score(recovery: float, improvement: float, weight: float = 0.5) -> float:
+    """LRS = (e^α − e^−1)/(e − e^−1) in [0, 1], with α = w·IOR − (1 − w)·HLR; DD-Ranking's leaderboard has w = 0.5."""
+    return _normalised(weight * improvement - (1 - weight) * recovery)
+
+
+def augmentation_robust_score(augmented: float, plain: float, weight: float = 0.5) -> float:
+    """ARS = (e^β − e^−1)/(e − e^−1) in [0, 1], with β = γ·(syn-aug − rdm-aug) + (1 − γ)·(syn-naug − rdm-naug).
+
+    Args:
+        augmented: improvement over random where students are trained with augmentation.
+        plain: and without.
+        weight: γ.
+    """
+    return _normalised(weight * augmented + (1 - weight) * plain)
+
+
+def _normalised(value: float) -> float:
+    """[−1, 1] → [0, 1]."""
+    return (math.exp(value) - math.exp(-1)) / (math.e - math.exp(-1))

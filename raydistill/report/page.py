@@ -40,7 +40,15 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
         raise ConfigError("report: no run given; name at least one run folder, e.g. runs/quickstart")
     if len({run.resolve() for run in runs}) < len(runs):
         raise ConfigError(f"report: {', '.join(map(str, runs))} names a run twice; name each once")
-    report = single.report(runs[0]) if len(runs) == 1 else compare.report(runs)
+    return write(single.report(runs[0]) if len(runs) == 1 else compare.report(runs), out)
+
+
+def write(report: Report, out: Path) -> Path:
+    """Write a report into the folder ``out``; returns ``out/index.html``.
+
+    Raises:
+        EnvironmentIssue: ``out`` cannot be written.
+    """
     pngs: dict[str, bytes] = {}
     for block in (block for section in report.sections for block in section.blocks):
         if isinstance(block, Picture):

@@ -99,6 +99,12 @@ def _how(run: Run) -> str:
         )
     if "whole" in there:
         text += f", but whole (all training images) for {evaluate['whole_epochs']} epochs"
+    for name, table in evaluate.get("also", {}).items():
+        chosen = (
+            f", rate chosen of {', '.join(f'{r:g}' for r in table['rates'])} by validation" if table["rates"] else ""
+        )
+        about = f"{table['protocol']['epochs']} epochs, {table['labels']} labels{chosen}"
+        text += f". Table “{name}” has protocol “{table['protocol']['name']}” ({about})"
     if "random" in there and evaluate["random_draws"] > 1:
         text += f". The students of random are spread over {evaluate['random_draws']} draws"
     if not run.space:

@@ -73,8 +73,11 @@ def accuracy_table(run: Path) -> "pd.DataFrame":
             of_two["majority_rate"] = metrics["majority_rate"]
         extras |= dict.fromkeys(of_two)
         rows.append({**row, **of_two, "seconds": _seconds(record)})
-    own = read_search(run)["distill"].get("network")
-    rows.sort(key=lambda r: (r["network"] != own, r["network"], r["protocol"], _place_of(r["set"])))
+    search = read_search(run)
+    own, main = search["distill"].get("network"), search["evaluate"]["protocol"]["name"]
+    rows.sort(
+        key=lambda r: (r["network"] != own, r["network"], r["protocol"] != main, r["protocol"], _place_of(r["set"]))
+    )
     return pd.DataFrame(rows, columns=[*ACCURACY, *extras, "seconds"])
 
 

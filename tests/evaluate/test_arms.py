@@ -13,7 +13,7 @@ from raydistill.data.load import TrainData
 from raydistill.distill import initialise
 from raydistill.evaluate import arms, students
 from raydistill.evaluate.arms import Item, items, protocol_of, rate_item, real_set, sets_of, summary
-from raydistill.evaluate.protocol import EvaluateConfig, Protocol
+from raydistill.evaluate.protocol import EvaluateConfig, Further, Protocol, protocol
 from raydistill.evaluate.scores import interval
 from tests.distill import small
 from tests.distill.test_initialise import plain_herding, plain_kcenter
@@ -210,3 +210,41 @@ def test_a_set_with_soft_labels_and_a_rate_of_its_own_is_trained_with_them(monke
     assert [protocol.lr for _, protocol, _ in calls.seen] == [0.03, CONFIG.protocol.lr, CONFIG.protocol.lr]
     assert torch.equal(calls.seen[0][0].labels, logits.softmax(1))
     assert torch.equal(calls.seen[1][0].labels, plain.labels)
+
+
+def further(**changes: Any) -> EvaluateConfig:
+    table = Further(**{"protocol": protocol("seed", epochs=2), "students": 2, **changes})
+    return CONFIG.model_copy(update={"also": {"cross": table}})
+
+
+def test_a_further_table_has_items_and_a_protocol_of_its_own() -> None:
+    config = further(networks=("MLP",), baselines=("random", "whole"), rates=(0.01, 0.1))
+    found = [item for item in items(config, "ConvNetD3") if item.table]
+    assert {item.name for item in found} == {"distilled-MLP-cross", "random-MLP-cross", "whole-MLP-cross"}
+    assert len(found) == 2 + 2 + 2
+    assert protocol_of("random", config, "cross") is config.also["cross"].protocol
+    assert protocol_of("whole", config, "cross").epochs == config.whole_epochs
+    assert [arms.rates_of(item, config) for item in found] == [() if i.arm == "whole" else (0.01, 0.1) for i in found]
+    assert arms.rates_of(Item("distilled", "MLP", 0), config) == ()
+    assert Item("distilled", "MLP", 0).name == "distilled-MLP"
+
+
+def test_further_students_have_the_chosen_rate_and_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = a_set()
+    logits = torch.randn(len(plain.pixels), len(plain.classes), generator=torch.Generator().manual_seed(0))
+    learned = DistilledSet(plain.pixels, plain.labels, plain.encoding, plain.classes, logits=logits, student_lr=0.03)
+    calls = Calls(monkeypatch)
+    shared: dict[str, Any] = {"sets": {"distilled": [learned]}, "data": DATA, "seed": SEED}
+    student: dict[str, Any] = {"arm": "distilled", "network": "ConvNetD3", "table": "cross"}
+    rate_item(**shared, **student, config=further(), test=TEST, student=0)
+    rate_item(**shared, **student, config=further(labels="hard"), test=TEST, student=0)
+    rate_item(**shared, **student, config=further(), test=TEST, student=0, lr=0.5)
+    assert [protocol.lr for _, protocol, _ in calls.seen] == [0.03, 0.03, 0.5]
+    targets = [train.labels for train, *_ in calls.seen]
+    assert torch.equal(targets[0], logits.softmax(1))
+    assert torch.equal(targets[1], plain.labels)
+    calls.seen.clear()
+    found = arms.try_rate(**shared, **student, config=further(), lr=0.2)
+    assert (found["lr"], calls.seen[0][1].lr) == (0.2, 0.2)
+    expected = students.judge(small.network("ConvNetD3", calls.seen[0][2]), DeviceImages(DATA.val, DATA.encoding))
+    assert found["val_accuracy"] == expected.accuracy

@@ -6,7 +6,7 @@ import torch
 
 from raydistill.errors import ConfigError, UnknownNameError
 from raydistill.evaluate import students
-from raydistill.evaluate.protocol import PROTOCOLS, EvaluateConfig, Protocol, protocol
+from raydistill.evaluate.protocol import PROTOCOLS, EvaluateConfig, Further, Protocol, protocol
 from raydistill.models.fit import EncodedImages, Fit
 from tests import formulas
 from tests.models.test_fit import flat, short_training, small_net
@@ -87,3 +87,21 @@ def test_the_defaults_are_the_fields() -> None:
     config = EvaluateConfig()
     assert (config.protocol.name, config.students) == ("field", 5)
     assert (config.protocol.lr, config.protocol.momentum, config.protocol.weight_decay) == (0.01, 0.9, 5e-4)
+
+
+def test_tables_are_told_apart_by_their_protocols_names() -> None:
+    with pytest.raises(ConfigError, match=r"also.cross.protocol.name='field': another table"):
+        EvaluateConfig(also={"cross": Further()})
+    with pytest.raises(ConfigError, match="'a b' cannot name a table"):
+        EvaluateConfig(also={"a b": Further(protocol=protocol("seed"))})
+    with pytest.raises(ConfigError, match=r"rates=\(0.1, 0.1\): learning rates must be above 0"):
+        Further(rates=(0.1, 0.1))
+
+
+def test_what_all_tables_need() -> None:
+    further = Further(protocol=protocol("seed"), networks=("AlexNet", "MLP"), baselines=("random", "initial"))
+    config = EvaluateConfig(networks=("MLP",), baselines=("kcenter", "random"), also={"cross": further})
+    assert config.arms == ("kcenter", "random", "initial")
+    assert config.every_network == ("MLP", "AlexNet")
+    changed = config.override({"also.cross.networks": '["LeNet"]'})
+    assert changed.also["cross"].networks == ("LeNet",)

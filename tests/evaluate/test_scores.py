@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from raydistill.evaluate.scores import TWO_CLASS, interval, two_class_scores
+from raydistill.evaluate.scores import (
+    TWO_CLASS,
+    augmentation_robust_score,
+    hard_label_recovery,
+    improvement_over_random,
+    interval,
+    label_robust_score,
+    two_class_scores,
+)
 
 accuracies = st.lists(st.floats(0, 1), min_size=2, max_size=12)
 
@@ -75,3 +83,25 @@ def test_confident_scores_keep_their_order() -> None:
     # In float32 both probabilities would be 1.
     logits = torch.tensor([[0.0, 20.0], [0.0, 25.0]])
     assert two_class_scores(logits, torch.tensor([0, 1]))["auc"] == 1.0
+
+
+def test_dd_ranking_by_hand() -> None:
+    # Whole set 99 %; distilled 95 % with its own labels, 90 % with hard ones; random images 85 %.
+    recovery, improvement = hard_label_recovery(0.99, 0.90), improvement_over_random(0.95, 0.85)
+    assert (recovery, improvement) == pytest.approx((0.09, 0.10))
+    alpha = 0.5 * 0.10 - 0.5 * 0.09
+    expected = (math.exp(alpha) - math.exp(-1)) / (math.exp(1) - math.exp(-1))
+    assert label_robust_score(recovery, improvement) == pytest.approx(expected)
+    assert expected == pytest.approx(0.271075, abs=1e-5)
+    # Without augmentation the set is 20 points above random images.
+    beta = 0.5 * 0.10 + 0.5 * 0.20
+    expected = (math.exp(beta) - math.exp(-1)) / (math.exp(1) - math.exp(-1))
+    assert augmentation_robust_score(0.10, 0.20) == pytest.approx(expected)
+
+
+def test_dd_ranking_lies_between_zero_and_one() -> None:
+    assert label_robust_score(1, -1) == pytest.approx(0)
+    assert label_robust_score(-1, 1) == pytest.approx(1)
+    assert label_robust_score(0.3, 0.1, weight=1) == augmentation_robust_score(0.1, 0.7, weight=1)
+    assert augmentation_robust_score(-1, -1) == pytest.approx(0)
+    assert augmentation_robust_score(1, 1) == pytest.approx(1)

@@ -19,7 +19,16 @@ def test_quickstart_is_among_them() -> None:
     assert "quickstart.py" in FILES
 
 
-@pytest.mark.parametrize("name", FILES)
+def given() -> list[str]:
+    """Every file, and every part of one that holds several searches."""
+    found = []
+    for name in FILES:
+        whole = definitions.load_any(str(FOLDER / name))
+        found += [name] if isinstance(whole, Search) else [f"{name}:{part}" for part in whole.parts]
+    return found
+
+
+@pytest.mark.parametrize("name", given())
 def test_search(name: str, tmp_path: Path) -> None:
     search = definitions.load(str(FOLDER / name))
     assert Search.parse(search.to_json()) == search

@@ -1,0 +1,266 @@
+"""What the commands do that compute: the stages of a search, or of several searches with one page."""
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from raydistill.cli_options import Address, AsJson, DataRoot, Given, Options, Out, Quiet, Resume, Seed, Set, TrackingUri
+from raydistill.errors import DataError, RaydistillError
+from raydistill.interrupts import Interrupted, interruptible
+
+if TYPE_CHECKING:
+    from raydistill.search.definition import Search
+    from raydistill.search.reproduction import Reproduction
+    from raydistill.stages import Experiment
+    from raydistill.track import Delivery, Tracking
+
+STAGES = ("experts", "search", "distill", "evaluate", "nas")
+
+
+def run(
+    given: Given,
+    settings: Set = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            "--budget",
+            metavar="MINUTES",
+            min=0.1,
+            help="Lower the iterations of what is not begun until the forecast fits; nothing else is changed.",
+        ),
+    ] = None,
+    seed: Seed = None,
+    out: Out = Path("runs"),
+    data_root: DataRoot = None,
+    address: Address = None,
+    resume: Resume = False,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Every stage of a search, then the report: experts, search, distill, evaluate, nas.
+
+    Example: raydistill run searches/datadam_mnist.py --data-root DIR --set budget.trials=8
+    """
+    from raydistill import definitions
+    from raydistill.search.definition import Search
+
+    options = Options(out, data_root, address, resume, tracking_uri, as_json, quiet)
+    found = definitions.load_any(given, settings or [], seed)
+    if not isinstance(found, Search):
+        reproduce(found, options, budget, given)
+        return
+    one(found, STAGES, options, budget)
+    whole = definitions.whole_of(given)
+    if whole is not None:
+        from raydistill.report.seed_report import write_page
+
+        write_page(whole, out, given.partition(":")[0], _places(options))
+
+
+def one(search: "Search", stages: tuple[str, ...], options: Options, budget: float | None = None) -> None:
+    """Run stages of one search and say what came of it."""
+    from raydistill import results
+    from raydistill.track import Progress
+
+    _check_uri(options)
+    with interruptible(), runtime(options.address) as computes, closing(Progress(options.quiet)) as progress:
+        if budget is not None:
+            search = fitted({"": search}, budget, computes, progress, options)[""]
+        delivery, ui = _computed(search, stages, options, computes, progress)
+    folder = options.out / search.name
+    final = results.update(folder)
+    if options.as_json:
+        print(json.dumps(final, indent=2))
+        return
+    _conclude(folder, delivery, ui)
+
+
+def reproduce(found: "Reproduction", options: Options, budget: float | None, given: str) -> None:
+    """Run every part whose data are there, one after another; the page is written after each.
+
+    Raises:
+        DataError: no part's data are there.
+        RaydistillError: parts that failed; the others are done nevertheless.
+    """
+    from raydistill import results
+    from raydistill.report.seed_report import write_page
+    from raydistill.stages import Experiment
+    from raydistill.track import Progress
+
+    _check_uri(options)
+    for search in found.parts.values():
+        results.check_fresh(options.out / search.name, options.resume)
+    failed: dict[str, str] = {}
+    with interruptible(), runtime(options.address) as computes, closing(Progress(options.quiet)) as progress:
+        parts: dict[str, Search] = {}
+        for name, search in found.parts.items():
+            try:
+                Experiment(search, options.out / search.name, computes, progress, options.data_root).check(STAGES)
+                parts[name] = search
+            except DataError as error:
+                progress.note(f"{name} is left out: {error}")
+                lacking = error
+        if not parts:
+            raise lacking
+        if budget is not None:
+            parts = fitted(parts, budget, computes, progress, options)
+        for name, search in parts.items():
+            with closing(Progress(options.quiet)) as own:
+                own.note(f"{name}: part {1 + list(parts).index(name)} of {len(parts)}")
+                try:
+                    _computed(search, STAGES, options, computes, own)
+                except RaydistillError as error:
+                    failed[name] = str(error)
+                    own.note(f"{name} failed: {error}")
+            page = write_page(found, options.out, given, _places(options))
+    if options.as_json:
+        print(json.dumps({"name": found.name, "page": str(page), "done": [n for n in parts if n not in failed]}))
+    else:
+        print(f"Page  {page}")
+    if failed:
+        raise RaydistillError("; ".join(f"{name}: {message}" for name, message in failed.items()))
+
+
+def _places(options: Options) -> str:
+    """The options without which a command would look somewhere else."""
+    words = ["--data-root", str(options.data_root)] if options.data_root else []
+    words += ["--out", str(options.out)] if options.out != Path("runs") else []
+    return shlex.join(words)
+
+
+def fitted(
+    searches: "Mapping[str, Search]", minutes: float, computes: Any, progress: Any, options: Options
+) -> "dict[str, Search]":
+    """The searches at the lengths that fit into the time; those begun earlier keep the lengths that they began with."""
+    from raydistill import artifacts, budget, plan, results
+    from raydistill.search.definition import Search
+    from raydistill.stages import Experiment
+
+    begun, forecasts = {}, {}
+    for name, search in searches.items():
+        folder = options.out / search.name
+        if options.resume and os.path.exists(folder / results.SEARCH):
+            earlier = Search.parse(artifacts.read_json(folder / results.SEARCH))
+            begun[name] = budget.with_length(search, budget.length(earlier))
+            continue
+        progress.note(f"timing pieces of {search.name}")
+        experiment = Experiment(search, folder, computes, progress, options.data_root)
+        experiment.check(STAGES)
+        forecasts[name] = plan.forecast(search, experiment.data, computes, options.data_root)
+    fresh = budget.fitted({name: searches[name] for name in forecasts}, forecasts, minutes)
+    for name, search in fresh.items():
+        lengths = f"{budget.length(search)} of {budget.length(searches[name])} iterations"
+        progress.note(f"{search.name}: {lengths} within {minutes:g} minutes")
+    return {name: fresh.get(name) or begun[name] for name in searches}
+
+
+def _check_uri(options: Options) -> None:
+    from raydistill.track.to_mlflow import checked_uri
+
+    if options.tracking_uri:
+        checked_uri(options.tracking_uri)
+
+
+def _computed(
+    search: "Search", stages: tuple[str, ...], options: Options, computes: Any, progress: Any
+) -> "tuple[Delivery, str]":
+    """Run stages of a search in its run folder; what tracking has delivered, and how to look at it."""
+    from raydistill import results
+    from raydistill.stages import Experiment
+    from raydistill.track import Tracking, ui_command
+
+    folder = options.out / search.name
+    earlier = stages not in (STAGES, ("search",)) and os.path.exists(folder / results.SEARCH)
+    experiment = Experiment(search, folder, computes, progress, options.data_root)
+    search = experiment.search
+    experiment.check(stages)
+    known = results.open_run(search, folder, options.resume or earlier)
+    tracking = Tracking(
+        folder,
+        run_key=known["run_id"],
+        experiment=search.name,
+        tracking_uri=options.tracking_uri,
+        params=search.flat(),
+        tags=results.tags(search) | {"git_commit": known["git_commit"], "machine": known["machine"]},
+    )
+    try:
+        _perform(experiment, stages, tracking, progress)
+    except Interrupted:
+        words = ["raydistill", *sys.argv[1:], *(() if options.resume else ("--resume",))]
+        raise Interrupted(f"interrupted; go on with: {shlex.join(words)}") from None
+    return tracking.close(0.0), ui_command(tracking.tracking_uri)
+
+
+def _perform(experiment: "Experiment", stages: tuple[str, ...], tracking: "Tracking", progress: Any) -> None:
+    """Run the stages; whatever happens, the results file and the tracker learn what was done."""
+    from raydistill import results
+    from raydistill.report.page import write_report
+
+    tracking.start()
+    status = "FAILED"
+    folder = experiment.run
+    try:
+        for stage in stages:
+            getattr(experiment, f"run_{stage}")()
+            results.update(folder)
+        status = "FINISHED"
+    except (Interrupted, KeyboardInterrupt):
+        status = "KILLED"
+        raise
+    finally:
+        if status == "FINISHED":
+            progress.note("writing the report")
+            results.update(folder, report="report/index.html")
+            write_report([folder], folder / "report")
+        delivery = tracking.close(timeout=60.0 if status == "FINISHED" else 15.0, status=status)
+        mlflow = {"tracking_uri": delivery.tracking_uri, "experiment": delivery.experiment, "run_id": delivery.run_id}
+        results.update(folder, mlflow=mlflow)
+
+
+def _conclude(folder: Path, delivery: "Delivery", ui: str) -> None:
+    from rich.console import Console
+
+    from raydistill.report.tables import print_accuracy
+
+    console = Console()
+    print_accuracy(folder, console)
+    print(f"Report  {folder / 'report' / 'index.html'}")
+    if not delivery.delivered:
+        print(f"MLflow  {delivery.message}")
+    print(f"MLflow  {ui}")
+
+
+@contextmanager
+def runtime(address: str | None) -> Iterator[Any]:
+    """Where work runs, see ``--address``; closed at the end."""
+    from raydistill.runtime.base import ALLOCATOR
+
+    if address == "in-process":
+        from raydistill.runtime.local import Local
+
+        yield Local()
+        return
+    from raydistill.runtime.on_ray import connect
+
+    computes = connect(address, environment=ALLOCATOR)
+    try:
+        yield computes
+    finally:
+        computes.close()
+
+
+@contextmanager
+def closing(progress: Any) -> Iterator[Any]:
+    """The display, closed at the end."""
+    try:
+        yield progress
+    finally:
+        progress.close()

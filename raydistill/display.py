@@ -1,0 +1,79 @@
+"""What people see while stages run: the protocol of a display, and who tells it of trials and of units under way."""
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol
+
+from raydistill.artifacts import DIVERGED, FAILED, Unit
+from raydistill.config import Scalar
+from raydistill.search.definition import Search
+from raydistill.search.trials import TrialRecord
+
+
+class Display(Protocol):
+    """What stages tell a person; ``track.Progress`` is one."""
+
+    def stage(self, name: str, total: int, unit: str) -> None:
+        """A stage of ``total`` units begins."""
+
+    def advance(self, stage: str, n: int = 1, text: str = "") -> None:
+        """``n`` more units of a stage are done."""
+
+    def trial(self, number: int, step: int, total: int, numbers: Mapping[str, float], status: str = "running") -> None:
+        """A trial, or another of the units, has come to ``step``, or has ended."""
+
+    def note(self, text: str) -> None:
+        """Something to know."""
+
+
+class ToDisplay:
+    """A search's listener that talks to the display."""
+
+    def __init__(self, search: Search, display: Display) -> None:
+        self.search, self.display = search, display
+        self.totals: dict[int, int] = {}
+
+    def trial_started(self, number: int, params: Mapping[str, Scalar]) -> None:
+        """A trial was handed out."""
+        total = self.search.without_space().override(params).distill.iterations
+        self.totals[number] = total
+        self.display.trial(number, 0, total, {})
+
+    def trial_progress(self, number: int, step: int, numbers: Mapping[str, float]) -> None:
+        """Numbers of one step."""
+        self.display.trial(number, step, self.totals.get(number, step), numbers)
+
+    def trial_finished(self, record: TrialRecord) -> None:
+        """A trial is settled."""
+        step = record.iterations or 0
+        numbers = {} if record.val_accuracy is None else {"val_accuracy": record.val_accuracy}
+        self.display.trial(record.number, step, self.totals.get(record.number, step), numbers, record.status)
+        self.display.advance("search")
+        if record.status in (DIVERGED, FAILED):
+            self.display.note(f"trial {record.number} {record.status}: {record.message}")
+
+
+@contextmanager
+def watched(unit: Unit, stage: str, display: Display) -> Iterator[None]:
+    """Show a unit's history as it grows; the work may be in another process."""
+    over = threading.Event()
+
+    def watch() -> None:
+        shown = 0
+        while True:
+            ended = over.wait(0.5)
+            last = (unit.history() or [{"step": 0.0}])[-1]
+            step = int(last["step"])
+            display.advance(stage, step - shown, f"loss {last['loss']:.4g}" if "loss" in last else "")
+            shown = step
+            if ended:
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

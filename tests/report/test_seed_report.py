@@ -1,0 +1,203 @@
+"""The page of the reproduction on run folders with made-up numbers: every cell measured or said to be not."""
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raydistill.artifacts import COMPLETED, Unit
+from raydistill.report import seed_cells, seed_differences
+from raydistill.report.seed_cells import KEYS, NOT_MEASURED, Found, Key, frames, nas_frames
+from raydistill.report.seed_figures import CONSTANT, FIGURES, NAS, TABLES
+from raydistill.report.seed_report import PARTS, report, write_page
+from raydistill.search.definition import Search
+from raydistill.search.reproduction import Reproduction
+from tests.report.fake import fake_run
+
+GIVEN = "searches/seed_report.py"
+SOFT = {"method": "PAD", "labels": "soft"}
+
+
+def rated(run: Path, arm: str, network: str, protocol: str, runs: list[float], table: str = "", **more: Any) -> None:
+    """One evaluation unit with given accuracies."""
+    metrics = {"accuracy_mean": sum(runs) / len(runs), "accuracy_std": 0.01, "seconds": 3.0 * len(runs)}
+    epochs = 50 if protocol == "seed" else 1000
+    unit = Unit(run / "units/evaluate" / (f"{arm}-{network}" + (f"-{table}" if table else "")))
+    unit.begin("e" * 16, {}, {})
+    about = {
+        "set": arm,
+        "network": network,
+        "protocol": protocol,
+        "epochs": epochs,
+        "students": len(runs),
+        "runs": runs,
+    }
+    unit.finish(COMPLETED, metrics, **about, **({"table": table} if table else {}), **more)
+
+
+def part(out: Path, name: str, init: str, distill: dict[str, Any]) -> Path:
+    """A part's run folder: a distillation and a NAS ranking, and no evaluation yet."""
+    run = fake_run(out, f"seed_report_{name}", trials=0, distill={**distill, "init": init})
+    for unit in (run / "units/evaluate").iterdir():
+        for file in unit.iterdir():
+            file.unlink()
+        unit.rmdir()
+    search = json.loads((run / "search.json").read_text())
+    search["data"]["source"] = "MNIST"
+    (run / "search.json").write_text(json.dumps(search))
+    return run
+
+
+def search_named(name: str) -> Search:
+    return Search.parse({"name": f"seed_report_{name}", "distill": {"method": "DataDAM", "ipc": 10, "iterations": 900}})
+
+
+WHOLE = Reproduction(name="seed_report", parts={key.part: search_named(key.part) for key in KEYS})
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The parts of MNIST, DataDAM from real images whole, PAD with a part of its evaluations, DataDAM from noise begun."""
+    out = tmp_path_factory.mktemp("runs")
+    run = part(out, "mnist_datadam", "real", {})
+    for table, protocol, shift in (("", "field", 0.0), ("seed", "seed", 0.04), ("plain", "field, plain", 0.01)):
+        rated(run, "distilled", "ConvNetD3", protocol, [0.97 - shift, 0.98 - shift], table)
+        rated(run, "random", "ConvNetD3", protocol, [0.95 - 2 * shift, 0.95 - 2 * shift], table)
+    rated(run, "distilled", "AlexNet", "seed", [0.2, 0.3], "seed")
+    rated(run, "distilled", "AlexNet", "cross", [0.90, 0.92], "cross", lr=0.03)
+    rated(run, "random", "AlexNet", "cross", [0.85, 0.87], "cross", lr=0.01)
+    rated(run, "whole", "ConvNetD3", "field", [0.994])
+    rated(run, "whole", "AlexNet", "cross", [0.991], "cross")
+    run = part(out, "mnist_pad", "real", SOFT)
+    rated(run, "distilled", "ConvNetD3", "field", [0.98, 0.98])
+    rated(run, "initial", "ConvNetD3", "field", [0.96, 0.96])
+    rated(run, "distilled", "ConvNetD3", "hard", [0.96, 0.96], "hard")
+    part(out, "mnist_datadam_noise", "noise", {})
+    return out
+
+
+@pytest.fixture(scope="module")
+def found(out: Path) -> Found:
+    return Found(WHOLE, out, GIVEN)
+
+
+def ours(found: Found, number: str) -> dict[tuple[str, str], str]:
+    table = next(table for table in TABLES if table.number == number)
+    shown = frames(found, table)[1]
+    return {(row["trained on"], row["protocol"].split(",")[0]): row["ours %"] for row in shown.to_dict("records")}
+
+
+def test_every_cell_of_the_twelve_tables_is_measured_or_said_to_be_not(found: Found, tmp_path: Path) -> None:
+    for state in (found, Found(WHOLE, tmp_path, GIVEN)):
+        count = 0
+        for table in TABLES:
+            plain, shown = frames(state, table)
+            assert len(plain) == len(shown) == 7
+            for value, text in zip(plain["ours"], shown["ours %"], strict=True):
+                assert (text == NOT_MEASURED) == math.isnan(value)
+                assert text == NOT_MEASURED or re.fullmatch(r"\d+\.\d\d( ± \d+\.\d\d)?", text)
+            assert [value for value in plain["report"] if not math.isnan(value)] == [
+                table.full.accuracy,
+                *[table.noise.accuracy] * 2,
+                *[table.real.accuracy] * 2,
+            ]
+            count += len(shown)
+        for dataset, method in PARTS:
+            plain, shown = nas_frames(state, dataset, method)
+            assert len(shown) == 10
+            assert not any(text in ("", "nan", "None") for text in shown["ours"])
+            assert [text == NOT_MEASURED for text in shown["ours"]] == [value is None for value in plain["ours"]]
+            count += len(shown)
+        total = report(state).facts["cells measured"]
+        assert total.endswith(f" of {count}")
+        assert (total.split()[0] == "0") == (state is not found)
+
+
+def test_cells_hold_what_the_units_hold(found: Found) -> None:
+    cells = ours(found, "I")
+    assert cells[("full", "field")] == "99.40"
+    assert cells[("from real", "seed")] == "93.50 ± 1.00"
+    assert cells[("from real", "field")] == "97.50 ± 1.00"
+    assert cells[("random real images", "seed")] == "87.00 ± 1.00"
+    assert cells[("from noise", "seed")] == cells[("from noise", "field")] == NOT_MEASURED
+    plain, _ = frames(found, TABLES[0])
+    row = plain[(plain["set"] == "from real") & plain["protocol"].str.startswith("seed")].iloc[0]
+    assert row["difference"] == pytest.approx(93.5 - 91.81)
+    assert row["seconds"] == 3.0
+    assert "600 iterations" in row["means"]
+    assert "students take 51 steps" in row["means"]
+    crossed = ours(found, "II")
+    assert crossed[("full", "cross")] == "99.10"
+    assert crossed[("from real", "cross")] == "91.00 ± 1.00"
+    assert crossed[("random real images", "seed")] == NOT_MEASURED
+    # Random images and the whole set are the same for both methods.
+    assert ours(found, "VII")[("random real images", "seed")] == cells[("random real images", "seed")]
+    assert ours(found, "VII")[("full", "field")] == cells[("full", "field")]
+    assert set(ours(found, "III").values()) == {NOT_MEASURED}
+
+
+def test_nas_beside_the_reports(found: Found) -> None:
+    plain, shown = nas_frames(found, "MNIST", "DataDAM")
+    assert shown["report"].tolist()[:5] == ["W256", "91.92", "34", "99.52", "484"]
+    assert shown["ours"][0] != NOT_MEASURED
+    assert (shown["ours"][3], shown["difference"][3]) == (NOT_MEASURED, "–")
+    assert plain["difference"][1] == pytest.approx(plain["ours"][1] - 91.92)
+
+
+def test_the_scores_by_hand(found: Found) -> None:
+    from raydistill.evaluate.scores import augmentation_robust_score, label_robust_score
+
+    own = seed_differences.scores(found, Key("MNIST", "DataDAM", "real"))
+    assert own["HLR"] == pytest.approx(0.994 - 0.975)
+    assert own["IOR"] == pytest.approx(0.025)
+    assert own["LRS"] == pytest.approx(label_robust_score(0.019, 0.025))
+    assert own["ARS"] == pytest.approx(augmentation_robust_score(0.025, 0.965 - 0.93))
+    soft = seed_differences.scores(found, Key("MNIST", "PAD", "real"))
+    assert soft["HLR"] == pytest.approx(0.994 - 0.96)
+    assert soft["IOR"] == pytest.approx(0.02)  # above random images with the same kind of labels
+    assert soft["ARS"] is None
+    assert set(seed_differences.scores(found, Key("MHIST", "PAD", "noise")).values()) == {None}
+
+
+def test_what_differs_is_told_in_measured_figures_or_not_at_all(found: Found, tmp_path: Path) -> None:
+    told = " ".join(getattr(block, "text", "") for block in seed_differences.difference_blocks(found))
+    assert "reaches 93.50 ± 1.00 % after 51 steps, which is what 50 epochs are" in told
+    assert "97.50 ± 1.00 % after 1,001; the report printed 91.81 %" in told
+    assert "(91.81 %) is 4.81 points above that" in told
+    assert "(68.62 %) is 18.38 points below that" in told
+    assert "Table IV from noise (63.15 %)" in told
+    assert "98.00 ± 1.00 % with the soft labels learned with it and 96.00 ± 1.00 % with hard ones" in told
+    empty = " ".join(
+        b.text for b in seed_differences.difference_blocks(Found(WHOLE, tmp_path, GIVEN)) if b.kind == "text"
+    )
+    assert not re.search(r"reach(es)? \d", empty)
+    assert [round(a.percent, 2) for a in CONSTANT["MHIST"]] == [63.15, 36.85]
+
+
+def test_the_page_has_every_table_figure_and_command(out: Path, found: Found) -> None:
+    index = write_page(WHOLE, out, GIVEN)
+    assert index == out / "seed_report" / "index.html"
+    page, text = index.read_text(), (index.parent / "report.md").read_text()
+    for number in (*(table.number for table in TABLES), *(row.table for row in NAS)):
+        assert f"Table {number}:" in page
+        assert (index.parent / f"table_{number}.csv").exists()
+    for figure in FIGURES.values():
+        assert figure in page
+    assert (index.parent / "figure_mnist_datadam.png").exists()
+    assert "raydistill run searches/seed_report.py:mhist_pad_noise --resume" in text
+    assert "MHIST is licensed" in text
+    assert "http" not in re.sub(r"data:image/png;base64,[^\"]*", "", page)
+    assert "600" in text
+    assert "900" in text
+
+
+def test_generated_tiles_have_rows_of_their_own(found: Found, out: Path) -> None:
+    name = "mhist_datadam" + seed_cells.TILES
+    more = Reproduction(name="seed_report", parts={**WHOLE.parts, name: search_named(name)})
+    table = next(table for table in TABLES if table.number == "III")
+    plain, shown = frames(Found(more, out, GIVEN), table)
+    assert shown["trained on"].tolist().count("from real, generated tiles") == 2
+    assert all(math.isnan(v) for v in plain[plain["set"].str.contains("tiles")]["report"])

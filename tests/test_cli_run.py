@@ -1,0 +1,99 @@
+"""``raydistill run`` on a file that holds several searches: each part a run folder, one page, goes on where it was."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from raydistill import definitions
+from raydistill.artifacts import read_json
+from raydistill.errors import ConfigError, UnknownNameError
+from raydistill.search.definition import Search
+from raydistill.search.reproduction import Reproduction
+from tests.tiny import TEXT, call, listing
+
+SEVERAL = (
+    TEXT
+    + """
+from raydistill.search.reproduction import Reproduction
+
+plain = search.override({"space": {}, "nas": None, "evaluate.baselines": ["random"], "evaluate.students": 1})
+search = Reproduction(
+    name="both",
+    parts={
+        "mnist_datadam": plain.override({"name": "both_real"}),
+        "mnist_datadam_noise": plain.override({"name": "both_noise", "distill.init": "noise"}),
+        "mhist_datadam": plain.override({"name": "both_absent", "data.source": "KMNIST"}),
+    },
+)
+"""
+)
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    from raydistill.data.sources import Downloaded
+
+    def refuse(*args: object) -> None:
+        raise OSError("no downloads in tests")
+
+    monkeypatch.setattr(Downloaded, "download", refuse)
+    monkeypatch.setenv("RAYDISTILL_DATA", str(tmp_path / "none"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = tmp_path / "several.py"
+    path.write_text(SEVERAL, encoding="utf-8")
+    return path
+
+
+def test_a_file_of_several_searches(file: Path) -> None:
+    found = definitions.load_any(str(file), ["distill.iterations=2"], seed=3)
+    assert isinstance(found, Reproduction)
+    assert {(part.distill.iterations, part.seed) for part in found.parts.values()} == {(2, 3)}
+    assert Reproduction.parse(found.to_json()) == found
+    one = definitions.load_any(f"{file}:mnist_datadam_noise")
+    assert isinstance(one, Search)
+    assert one == definitions.load(f"{file}:mnist_datadam_noise")
+    with pytest.raises(ConfigError, match=r"holds several searches, .*several.py:mnist_datadam, "):
+        definitions.load(str(file))
+    with pytest.raises(UnknownNameError, match="did you mean mnist_datadam"):
+        definitions.load(f"{file}:mnist_datadamm")
+
+
+def test_two_parts_of_one_name_are_refused(file: Path) -> None:
+    part = definitions.load(f"{file}:mnist_datadam")
+    with pytest.raises(ConfigError, match="two parts have one name"):
+        Reproduction(name="both", parts={"a": part, "b": part})
+
+
+def test_run_does_what_can_be_done_and_goes_on(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "runs"
+    args = ("run", file, "--address", "in-process", "--out", out)
+    said = call(capsys, *args, "--json", "--budget", "60")
+    assert said.code == 0, said.err
+    assert json.loads(said.out) == {
+        "name": "both",
+        "page": str(out / "both" / "index.html"),
+        "done": ["mnist_datadam", "mnist_datadam_noise"],
+    }
+    assert "mhist_datadam is left out: " in said.err
+    assert "both_real: 4 of 4 iterations within 60 minutes" in said.err
+    assert read_json(out / "both_noise" / "results.json")["stages"]["distill"]["outcome"] == "completed"
+    assert not (out / "both_absent").exists()
+    text = (out / "both" / "report.md").read_text()
+    assert f"raydistill run {file}:mhist_datadam --resume --out {out}" in text
+    before = {name: listing(out / name / "units") for name in ("both_real", "both_noise")}
+    again = call(capsys, *args)
+    assert (again.code, "both_real holds a run already; add --resume" in again.err) == (2, True)
+    said = call(capsys, *args, "--resume", "--quiet")
+    assert (said.code, said.out) == (0, f"Page  {out / 'both' / 'index.html'}\n")
+    assert {name: listing(out / name / "units") for name in before} == before
+
+
+def test_one_part_brings_the_page_up_to_date(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "runs"
+    said = call(capsys, "run", f"{file}:mnist_datadam", "--address", "in-process", "--out", out, "--quiet", "--json")
+    assert said.code == 0, said.err
+    assert json.loads(said.out)["name"] == "both_real"
+    text = (out / "both" / "report.md").read_text()
+    assert f"raydistill run {file}:mnist_datadam_noise --resume" in text
+    assert "| mnist_datadam | 4 | 4 |" in text
