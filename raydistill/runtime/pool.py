@@ -45,7 +45,8 @@ class Pool:
             self._kind = (cpus, gpus)
         under_way = _UnderWay(self, function, items, shared)
         try:
-            for _ in range(workers - len(self._starting)):
+            # Who is idle is always used; who still starts may never find room.
+            for _ in range(max(workers - len(self._starting), min(workers, len(self._idle)))):
                 under_way.add_worker()
             yield from under_way.results()
         finally:
