@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 USERINFO = re.compile(r"(:?//?)(?<=[:/]/)(?:[^/\s:@]+:(?!\d+/)\S*|[^/\s]*)@(?=\S)")
 "Up to the last @ before the host; a password may hold a slash, and a path that was made of an address has lost one."
-SECRET_QUERY = re.compile(r"((?:password|passwd|token|secret|key|signature|sig)=)[^&\s]+", re.IGNORECASE)
+SECRET_QUERY = re.compile(r"([?&][^&=\s]*(?:password|passwd|token|secret|key|signature|sig)=)[^&\s]+", re.IGNORECASE)
 
 
 class RaydistillError(Exception):

@@ -224,7 +224,7 @@ def test_hint_lists_the_searches_that_are_there(tmp_path: Path, capsys: pytest.C
 
 # Options: arguments after the search file, what the message names.
 OPTIONS = {
-    "unknown": (["--budget", "3"], "--budget", "--help"),
+    "unknown": (["--speed", "3"], "--speed", "--help"),
     "seed": (["--seed", "abc"], "--seed", "integer"),
     "address-word": (["--address", "somewhere"], "'somewhere'", "HOST:PORT"),
     "address-url": (["--address", "http://127.0.0.1:8265"], "http://127.0.0.1:8265", "HOST:PORT"),
