@@ -9,7 +9,7 @@
     raydistill run searches/pad_mnist.py:mtt                        and with hard labels (MTT)
     raydistill run searches/pad_mnist.py:seed_report                the report's settings, judged by its own 50 epochs
 
-MNIST is learned within one pass, so an expert's epoch here is 20 steps, not a pass. The measured results stand in the
+MNIST is learned within one pass, so an expert's epoch here is 40 steps, not a pass. The measured results stand in the
 README, with date, hardware and seeds.
 """
 
@@ -26,23 +26,23 @@ from raydistill.search.definition import Budget, Choice, Float, Int, Search
 RECIPE = EXPERT.override({"lr": 0.02, "batch": 128, "precision": "bfloat16"})
 EXPERTS = ExpertConfig(
     count=8,
-    epoch_steps=20,
+    epoch_steps=40,
     recipe=RECIPE,
     curriculum=CurriculumConfig(add_end_epoch=4, rm_epoch_first=6, rm_epoch_second=8),
     difficulty=DifficultyConfig(networks=2, steps=60, recipe=RECIPE.override({"momentum": 0.9})),
 )
 TUNED: dict[str, Any] = {
     "experts": EXPERTS,
-    "iterations": 500,
+    "iterations": 280,
     "syn_steps": 10,
     "expert_epochs": 2,
-    "max_start_epoch": 8,
+    "max_start_epoch": 6,
     "alpha": 0.25,
-    "lr_img": 100,
+    "lr_img": 1000,
     "lr_schedule": "cosine",
     "syn_lr": 0.02,
     "lr_lr": 1e-5,
-    "lr_y": 2,
+    "lr_y": 5,
     "precision": "bfloat16",
 }
 FIELD = EvaluateConfig(protocol=protocol("field", precision="bfloat16"), students=5, baselines=("initial", "random"))
