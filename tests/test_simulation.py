@@ -21,8 +21,8 @@ from tests.test_cli import call
 from tests.tiny import write_search
 
 MNIST = (1, 28, 28)
-HANDING = 0.005
-"Seconds of the driver for a unit; `tests/benchmarks/bench_units.py` measures less."
+HANDING = 0.007
+"Seconds of the driver for a unit, as `tests/benchmarks/bench_units.py` measured beside other work."
 
 
 @pytest.mark.parametrize(
