@@ -20,7 +20,6 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from raydistill.artifacts import write_text
 from raydistill.errors import ConfigError, EnvironmentIssue
 from raydistill.runtime.base import Result
 from raydistill.runtime.pool import Pool
@@ -132,6 +131,8 @@ class OnRay:
         if len(alive) < 2:
             return
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        from raydistill.artifacts import write_text  # loads PyTorch, which is to come while Ray starts
 
         marker = folder.absolute() / ".shared"
         write_text(marker, "Read by every node before work begins, to see that they share this folder.\n")
