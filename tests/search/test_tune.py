@@ -124,7 +124,7 @@ def test_nodes_that_do_not_share_the_run_folder_are_named(
     on_ray.ready()
     monkeypatch.setattr(ray, "nodes", lambda nodes=ray.nodes: nodes() * 2)
     on_ray.require_shared(tmp_path)
-    monkeypatch.setattr("raydistill.runtime.on_ray.write_text", lambda path, text: None)
+    monkeypatch.setattr("raydistill.artifacts.write_text", lambda path, text: None)
     with pytest.raises(
         EnvironmentIssue, match=r"not seen by node 127\.0\.0\.1; put --out on a disk that all nodes share"
     ):
