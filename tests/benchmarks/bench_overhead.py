@@ -30,7 +30,7 @@ LOOK_SECONDS = 0.01
 
 
 def watch(command: list[str], run: Path) -> tuple[list[float], list[float]]:
-    """Seconds from launch to each trial's beginning, and to each trial's end, both in order."""
+    """Seconds from launch to each trial's beginning, and to each trial's end, both by its number."""
     begun: dict[Path, float] = {}
     ended: dict[Path, float] = {}
     launched = time.perf_counter()
@@ -44,7 +44,7 @@ def watch(command: list[str], run: Path) -> tuple[list[float], list[float]]:
         time.sleep(LOOK_SECONDS)
     if process.returncode:
         sys.exit(f"{' '.join(command)} ended with {process.returncode}")
-    return sorted(begun.values()), sorted(ended.values())
+    return [begun[file] for file in sorted(begun)], [ended[file] for file in sorted(ended)]
 
 
 def _settled(file: Path) -> bool:
@@ -122,7 +122,8 @@ def main() -> None:
         command += [] if given.data_root is None else ["--data-root", str(given.data_root)]
         begun, ended = watch(command, folder / search.name)
         slots = search.budget.parallel
-        gaps = [start - end for start, end in zip(begun[slots:], ended, strict=False)]
+        # Trial n is suggested from trials 0 … n − slots, so its turn comes when the last of those has ended.
+        gaps = [start - max(ended[: n + 1]) for n, start in enumerate(begun[slots:])]
         print(f"launch to the first trial {begun[0]:.1f} s, to the last of the first {slots} {begun[slots - 1]:.1f} s")
         print(f"gaps before the {len(gaps)} later trials: " + " ".join(f"{gap:.2f}" for gap in gaps) + " s")
         whole, rest = share(given.search, given.settings, given.data_root, folder)
