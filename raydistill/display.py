@@ -1,7 +1,7 @@
 """What people see while stages run: the protocol of a display, and who tells it of trials and of units under way."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -57,9 +57,8 @@ class ToDisplay:
 @contextmanager
 def watched(unit: Unit, stage: str, display: Display) -> Iterator[None]:
     """Show a unit's history as it grows; the work may be in another process."""
-    over = threading.Event()
 
-    def watch() -> None:
+    def watch(over: threading.Event) -> None:
         shown = 0
         while True:
             ended = over.wait(0.5)
@@ -70,7 +69,15 @@ def watched(unit: Unit, stage: str, display: Display) -> Iterator[None]:
             if ended:
                 return
 
-    thread = threading.Thread(target=watch, daemon=True)
+    with meanwhile(watch):
+        yield
+
+
+@contextmanager
+def meanwhile(watch: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Run ``watch`` in a thread until the block is over, which sets the event that it is given."""
+    over = threading.Event()
+    thread = threading.Thread(target=watch, args=(over,), daemon=True)
     thread.start()
     try:
         yield

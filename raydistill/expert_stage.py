@@ -18,7 +18,7 @@ from raydistill.artifacts import COMPLETED, Unit
 from raydistill.checks import extremes
 from raydistill.config import fingerprint
 from raydistill.data.load import TrainData
-from raydistill.display import Display
+from raydistill.display import Display, meanwhile
 from raydistill.distill.pad import PADConfig
 from raydistill.distill.unit import distil_item
 from raydistill.errors import ConfigError, EnvironmentIssue
@@ -247,9 +247,8 @@ def _end(unit: Unit, place: Place, index: int) -> None:
 @contextmanager
 def _watched(place: Place, todo: Sequence[int], epochs: int, display: Display) -> Iterator[None]:
     """Show each trajectory's epochs as they are stored; the work may be in other processes."""
-    over = threading.Event()
 
-    def watch() -> None:
+    def watch(over: threading.Event) -> None:
         seen: dict[int, int] = {}
         while not over.wait(WATCH_SECONDS):
             for index in todo:
@@ -258,10 +257,5 @@ def _watched(place: Place, todo: Sequence[int], epochs: int, display: Display) -
                     seen[index] = epoch
                     display.trial(index, epoch, epochs, {})
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
+    with meanwhile(watch):
         yield
-    finally:
-        over.set()
-        thread.join()

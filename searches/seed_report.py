@@ -8,7 +8,7 @@
 
 The page is ``runs/seed_report/index.html`` (and ``report.md``); a cell that was not run says so, with its command. The
 MNIST sets are distilled with the tuned settings of ``datadam_mnist.py`` and ``pad_mnist.py``, the MHIST sets with the
-report's own. What was measured stands in the README, with date, hardware and seeds.
+report's own. No part has been run at these lengths yet.
 """
 
 from pathlib import Path

@@ -91,10 +91,8 @@ class OnRay:
         Raises:
             ConfigError: not even one.
         """
-        import ray
-
         self.ready()
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        nodes = [node["Resources"] for node in _alive()]
         wanted = {name: amount for name, amount in (("CPU", cpus), ("GPU", gpus)) if amount > 0}
         places = sum(int(min(node.get(name, 0) / amount for name, amount in wanted.items())) for node in nodes)
         if places == 0:
@@ -127,7 +125,7 @@ class OnRay:
         import ray
 
         self.ready()
-        alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+        alive = _alive()
         if len(alive) < 2:
             return
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -269,6 +267,12 @@ def _answer(seen: Any) -> bool:
         return bool(ray.get(seen))
     except ray.exceptions.RayError:
         return True  # the node has died since: nothing will be written from there
+
+
+def _alive() -> list[dict[str, Any]]:
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray has no type for it
 
 
 def _session_folder(undo: ExitStack) -> Path:
