@@ -74,14 +74,14 @@ def run_nas(
     stage = Stage(search, search.nas, run, data, images, runtime, display)
     listed = rank.distinct(rank.networks(search.nas, data.train.shape))
     drawn = 0 if search.nas.sampled is None else search.nas.sampled.samples
-    each = search.nas.students * len(search.nas.proxies)
+    each = sum(len(search.nas.seeds(proxy)) for proxy in search.nas.proxies)
     display.stage("nas", (len(listed) + drawn) * each, "trainings")
     networks = [*listed, *_draw(stage, listed)]
     _forget(stage, networks)
     # An architecture may be drawn twice, or be drawn and listed; it is trained once.
     display.advance("nas", (len(listed) + drawn - len(networks)) * each)
     rest = [p for p in search.nas.proxies if p != "distilled" or search.nas.sampled is None]
-    _rate(stage, [Item(p, n, s) for p in rest for n in networks for s in range(search.nas.students)])
+    _rate(stage, [Item(p, n, s) for p in rest for n in networks for s in search.nas.seeds(p)])
     chosen = summary.to_confirm(search.nas, summary.rated(run, "distilled"))
     if chosen:
         _confirm(stage, chosen)
@@ -96,7 +96,7 @@ def _draw(stage: Stage, listed: Sequence[str]) -> list[str]:
 
     def rate(names: Sequence[str]) -> list[float]:
         fresh = [name for name in dict.fromkeys(names) if name not in known]
-        _rate(stage, [Item("distilled", n, s) for n in fresh for s in range(stage.config.students)])
+        _rate(stage, [Item("distilled", n, s) for n in fresh for s in stage.config.seeds("distilled")])
         known.update((one.network, one.accuracy) for one in summary.rated(stage.run, "distilled"))
         return [known[name] for name in names]
 

@@ -170,7 +170,7 @@ class _Plan:
         names = listed or [self.search.distill.network]
         workers, val = len(names), len(self.data.val)
         # Early stopping takes as many steps on as many images as the set.
-        small = config.students * sum(proxy != "whole" for proxy in config.proxies)
+        small = sum(len(config.seeds(proxy)) for proxy in config.proxies if proxy != "whole")
         whole = config.protocol.model_copy(update={"epochs": config.whole_epochs})
         confirm = config.protocol.model_copy(update={"epochs": config.confirm_epochs})
         each: dict[str, list[float]] = {"small": [], "whole": [], "confirm": []}
@@ -181,7 +181,10 @@ class _Plan:
             if config.confirm:
                 each["confirm"].append(self._student(name, confirm, None, confirm.epochs * val, 1))
         trained = len(listed) + (0 if config.sampled is None else config.sampled.samples)
-        counts = {"small": trained * small, "whole": trained * config.students}
+        counts = {
+            "small": trained * small,
+            "whole": trained * len(config.seeds("whole")) * ("whole" in config.baselines),
+        }
         for kind, what in (("small", "networks on small sets"), ("whole", "networks on all images")):
             if each[kind]:
                 mean, count = statistics.fmean(each[kind]), counts[kind]

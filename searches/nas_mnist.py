@@ -10,34 +10,21 @@ The report's protocol (50 epochs on 100 images); accuracies are of the validatio
 the winner. What was measured stands in the README, with date, hardware and seeds.
 """
 
+from pathlib import Path
 from typing import Any
 
+from raydistill import definitions
 from raydistill.data.load import DataConfig
-from raydistill.distill.datadam import DataDAM
 from raydistill.evaluate.protocol import EvaluateConfig, protocol
-from raydistill.models.fit import Recipe
 from raydistill.nas.space import NASConfig, Sampling
 from raydistill.search.definition import Budget, Search
 
-DISTILL = DataDAM.Config(
-    ipc=10,
-    power=1,
-    loss_scale=100,
-    lr_img=4,
-    lr_schedule="cosine",
-    iterations=6000,
-    batch_real=64,
-    network_pool=48,
-    network_stages=(0, 10, 40),
-    training=Recipe(batch=64, momentum=0.9, weight_decay=0, precision="bfloat16"),
-    pool_draws=8,
-    precision="bfloat16",
-)
+DISTILL = definitions.load(str(Path(__file__).with_name("datadam_mnist.py"))).distill
 PROTOCOL = protocol("seed", precision="bfloat16")
 
 
 def mnist(name: str, **nas: Any) -> Search:
-    """NAS on ten images a class of MNIST."""
+    """NAS on ten images a class of MNIST, distilled with the settings of datadam_mnist.py."""
     return Search(
         name=f"nas_mnist{name}",
         data=DataConfig(source="MNIST"),
@@ -49,5 +36,13 @@ def mnist(name: str, **nas: Any) -> Search:
 
 
 search = mnist("")
-study = mnist("_study", students=3, baselines=("random", "early", "whole"), whole_epochs=3)
+study = mnist(
+    "_study",
+    students=2,
+    baselines=("random", "early", "whole"),
+    whole_epochs=2,
+    whole_students=1,
+    confirm_epochs=2,
+    workers=2,
+)
 sampled = mnist("_sampled", sampled=Sampling(samples=64, parallel=4, startup=16))

@@ -11,7 +11,7 @@ from raydistill import artifacts, definitions, nas_stage, results
 from raydistill.artifacts import Unit
 from raydistill.errors import ConfigError
 from raydistill.evaluate import students, trained
-from raydistill.nas import confirm, rank
+from raydistill.nas import confirm, rank, summary
 from raydistill.runtime.local import Local
 from raydistill.search.definition import Search
 from raydistill.stages import Experiment
@@ -103,6 +103,17 @@ def test_the_winner_is_the_best_of_the_confirmed_and_is_tested(whole: tuple[Path
     assert full["epochs"] == 2
     tested = [u.name for u in artifacts.units(whole[0], "confirm") if "test_accuracy" in u.read()["metrics"]]
     assert tested == [full["network"]]
+
+
+def test_fewer_seeds_on_all_images_than_on_the_sets(search: Search, run: Path) -> None:
+    before = accuracies(run)
+    heard = Heard()
+    opened(search.override({"nas.whole_students": 1}), run, heard, resume=True).run_nas()
+    assert accuracies(run) == before  # what was done stays
+    assert heard.done == {"nas": 3 * (3 * 2 + 1), "confirm": 2}
+    for one in summary.rated(run, "whole"):
+        assert one.runs == (before[f"whole-{one.network}-0"],)
+    assert all(len(one.runs) == 2 for one in summary.rated(run, "distilled"))
 
 
 def test_second_run_computes_nothing(search: Search, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

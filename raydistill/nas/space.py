@@ -50,6 +50,8 @@ class NASConfig(Config):
     "training images for ``whole_epochs``, the order that the others are judged by."
     whole_epochs: int = Field(10, ge=1)
     "Of the baseline ``whole``."
+    whole_students: int | None = Field(None, ge=1)
+    "Seeds a network of the baseline ``whole``, whose trainings are by far the longest; ``None``: ``students``."
     confirm: Annotated[int, Field(ge=0)] | Literal["all"] = 1
     "How many of the best on the set are trained on all training images at the end; the best of these on the validation "
     "split is the winner, whose test accuracy is read once."
@@ -71,3 +73,8 @@ class NASConfig(Config):
     def proxies(self) -> tuple[Proxy, ...]:
         """The distilled set, then the baselines."""
         return ("distilled", *self.baselines)
+
+    def seeds(self, proxy: Proxy) -> range:
+        """The students of each network on a proxy."""
+        own = self.whole_students if proxy == "whole" else None
+        return range(self.students if own is None else own)

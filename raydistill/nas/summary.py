@@ -47,7 +47,9 @@ def rated(run: Path, proxy: Proxy) -> list[Rated]:
     parts: dict[str, list[dict[str, Any]]] = {}
     for unit in units(run, "nas"):
         record = unit.read()
-        if record.get("proxy") == proxy and record["status"] in (COMPLETED, DIVERGED):
+        if record.get("proxy") != proxy or record["student"] not in config.seeds(proxy):
+            continue  # the second: of an earlier start that asked for more seeds
+        if record["status"] in (COMPLETED, DIVERGED):
             parts.setdefault(record["network"], []).append(record)
     found = [_rated(network, records, config) for network, records in parts.items()]
     return sorted(found, key=lambda one: (-one.accuracy, one.network))

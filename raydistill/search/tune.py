@@ -14,6 +14,7 @@ from typing import Any
 
 from ray import tune
 from ray.tune.logger import TBXLoggerCallback
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from raydistill.artifacts import FAILED
@@ -66,6 +67,7 @@ def run_search(
         tune.with_resources(trainable, {"cpu": budget.cpus, "gpu": budget.gpus}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
+            scheduler=KeepWorkers(workers),
             num_samples=len(remaining),
             reuse_actors=True,
             trial_name_creator=_name,
@@ -83,6 +85,24 @@ def run_search(
         tuner.fit()
     if searcher.failure is not None:
         raise searcher.failure
+
+
+class KeepWorkers(FIFOScheduler):
+    """First come, first served; keeps ``workers`` processes from one trial to the next.
+
+    By itself Tune keeps one idle process, and a search has more of them when a trial must wait for one that lasts longer
+    than those after it: then all are free at once, and a new process takes seconds to import PyTorch.
+    """
+
+    def __init__(self, workers: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.workers = workers
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """At the first trial: make room for idle processes. Ray has no public setting for it."""
+        super().on_trial_add(tune_controller, trial)
+        tune_controller._actor_cache.increase_max(trial.placement_group_factory, self.workers)
+        self.workers = 0
 
 
 NUMBERS = "numbers/"

@@ -43,7 +43,7 @@ def test_nothing_before_a_network_is_rated(tmp_path: Path) -> None:
 
 
 def test_each_architecture_under_each_of_its_names(tmp_path: Path) -> None:
-    run = a_run(tmp_path, networks=("ConvNetW128", "ConvNetD1", "ConvNetD2", "ConvNetD3"))
+    run = a_run(tmp_path, networks=("ConvNetW128", "ConvNetD1", "ConvNetD2", "ConvNetD3"), students=2)
     for network, accuracies in {"ConvNetD1": (0.5, 0.6), "ConvNetD2": (0.7, 0.7), "ConvNetD3": (0.9, 0.8)}.items():
         for student, accuracy in enumerate(accuracies):
             unit(run, "distilled", network, accuracy, student)

@@ -98,6 +98,13 @@ def temperamental(config: Any, data: TrainData, *, directory: Path, **rest: Any)
     return distill(config, data, directory=directory, **rest)
 
 
+def lasting(config: Any, data: TrainData, *, directory: Path, **rest: Any) -> Outcome:
+    """Trial 1 takes two seconds, so that trials 0 and 2 end before it."""
+    if int(directory.name) == 1:
+        time.sleep(2)
+    return distill(config, data, directory=directory, **rest)
+
+
 def write(directory: Path, what: str, step: int) -> None:
     """One line in ``work.log``; appended in one call, so lines of two processes do not mix."""
     line = json.dumps({"number": int(directory.name), "what": what, "step": step, "pid": os.getpid()}) + "\n"
@@ -112,4 +119,5 @@ def read_work(run: Path) -> list[Mapping[str, Any]]:
 
 
 FAKE = Engine(distill, rate)
+LASTING = Engine(lasting, rate)
 TEMPERAMENTAL = Engine(temperamental, rate)
