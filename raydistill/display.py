@@ -17,8 +17,8 @@ class Display(Protocol):
     def stage(self, name: str, total: int, unit: str) -> None:
         """A stage of ``total`` units begins."""
 
-    def advance(self, stage: str, n: int = 1, text: str = "") -> None:
-        """``n`` more units of a stage are done."""
+    def advance(self, stage: str, n: int = 1, text: str = "", share: float | None = None) -> None:
+        """``n`` more units of a stage are done; ``share`` in [0, 1] is that of its work, where units differ much."""
 
     def trial(self, number: int, step: int, total: int, numbers: Mapping[str, float], status: str = "running") -> None:
         """A trial, or another of the units, has come to ``step``, or has ended."""

@@ -4,6 +4,7 @@ Units are found done by their fingerprint and never repeated. One on real images
 it stays when that changes.
 """
 
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from raydistill.evaluate import trained
 from raydistill.evaluate.students import judge
 from raydistill.nas import confirm, rank, sampled, summary
 from raydistill.nas.rank import Item
-from raydistill.nas.schedule import largest_first
+from raydistill.nas.schedule import largest_first, operations
 from raydistill.nas.space import NASConfig
 from raydistill.runtime.base import Runtime
 from raydistill.runtime.local import Local
@@ -108,16 +109,22 @@ def _draw(stage: Stage, listed: Sequence[str]) -> list[str]:
 def _rate(stage: Stage, items: Sequence[Item]) -> None:
     """Do what is not done of ``items``."""
     search, train = stage.search, stage.data.train
+    shape, classes = train.shape, train.num_classes
     plans = {p: rank.plan(p, stage.config, stage.images, len(train)) for p in stage.config.proxies}
-    todo = []
-    for item in largest_first(items, plans, train.shape, train.num_classes):
+    cost = {item: operations(item, plans, shape, classes) for item in items}
+    # What is drawn later is not known yet, so no share of the work is told then.
+    every = sum(cost.values()) if stage.config.sampled is None else math.inf
+    todo, work = [], 0
+    for item in largest_first(items, plans, shape, classes):
         unit, mark = _unit(stage, item), _fingerprint(stage, item, plans[item.proxy])
         if unit.read().get("fingerprint") == mark and unit.status in Unit.FINAL:
-            stage.display.advance("nas")
+            work += cost[item]
             continue
         shutil.rmtree(unit.directory, ignore_errors=True)
         unit.begin(mark, {**item._asdict(), **plans[item.proxy].protocol.flat()}, results.tags(search))
         todo.append(item)
+    if work:
+        stage.display.advance("nas", len(items) - len(todo), share=work / every or None)
     shared = {"images": stage.images, "data": stage.data, "config": stage.config, "seed": derive(search.seed, "nas")}
     budget, left = search.budget, len(todo)
     at_once = stage.runtime.capacity(budget.cpus, budget.gpus) if todo else 0
@@ -126,9 +133,10 @@ def _rate(stage: Stage, items: Sequence[Item]) -> None:
     )
     for index, result in found:
         item, left = todo[index], left - 1
+        work += cost[item]
         _end(_unit(stage, item), item, result)
         text = f"{item.network} on {summary.SETS[item.proxy]}: {100 * result['accuracy']:.2f} %"
-        stage.display.advance("nas", 1, f"{text}, {min(at_once, left)} running")
+        stage.display.advance("nas", 1, f"{text}, {min(at_once, left)} running", work / every or None)
 
 
 def _end(unit: Unit, item: Item, result: Mapping[str, Any]) -> None:

@@ -34,7 +34,7 @@ class Heard:
     def stage(self, name: str, total: int, unit: str) -> None:
         self.totals[name] = total
 
-    def advance(self, stage: str, n: int = 1, text: str = "") -> None:
+    def advance(self, stage: str, n: int = 1, text: str = "", share: float | None = None) -> None:
         assert stage in self.totals
         assert n >= 0
         self.done[stage] += n

@@ -10,7 +10,7 @@ from typing import Any, TextIO, TypeVar, cast
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
@@ -41,6 +41,11 @@ class _Stage:
     done: int = 0
     text: str = ""
     ended: bool = False
+    share: float | None = None
+
+    @property
+    def count(self) -> str:
+        return f"{self.done}/{self.total}"
 
 
 def _harmless(method: M) -> M:
@@ -82,7 +87,7 @@ class Progress:
             self._bars = Bars(
                 TextColumn("{task.description:9}"),
                 BarColumn(24),
-                MofNCompleteColumn(),
+                TextColumn("{task.fields[count]}"),
                 TimeElapsedColumn(),
                 TextColumn("left"),
                 TimeRemainingColumn(),
@@ -103,7 +108,7 @@ class Progress:
         """
         self._end_stage()
         self._trials.clear()
-        task = self._bars.add_task(name, total=total, text="")
+        task = self._bars.add_task(name, total=total, text="", count=f"0/{total}")
         self._stages[name] = _Stage(task, total, unit)
         self._current = name
         if self._console.is_interactive and self._live is None:
@@ -117,10 +122,19 @@ class Progress:
         self._line(f"{name}: {total} {unit}", force=True)
 
     @_harmless
-    def advance(self, stage: str, n: int = 1, text: str = "") -> None:
-        """``n`` more units of a stage are done; ``text`` is shown beside it."""
+    def advance(self, stage: str, n: int = 1, text: str = "", share: float | None = None) -> None:
+        """``n`` more units of a stage are done.
+
+        Args:
+            stage: that began.
+            n: how many more.
+            text: shown beside it.
+            share: of the stage's work that is done now, in [0, 1], for the bar and the time that is left; ``None``: that
+                of its units.
+        """
         known = self._stages[stage]
         known.done += n
+        known.share = share
         known.text = text or known.text
         self._update(known)
         if known.done >= known.total:
@@ -172,7 +186,8 @@ class Progress:
     def _update(self, stage: _Stage) -> None:
         running = sum(trial.part for trial in self._trials.values()) if stage is self._stages[self._current] else 0.0
         # Whole units for the count, parts of running trials for the time that is left.
-        self._bars.update(stage.task, completed=min(stage.done + running, stage.total), text=stage.text)
+        done = stage.done + running if stage.share is None else stage.share * stage.total
+        self._bars.update(stage.task, completed=min(done, stage.total), text=stage.text, count=stage.count)
 
     def _end_stage(self) -> None:
         stage = self._stages.get(self._current)
@@ -183,7 +198,7 @@ class Progress:
     def _state(self, name: str, ended: bool = False) -> str:
         stage = self._stages[name]
         task = self._bars.tasks[self._bars.task_ids.index(stage.task)]
-        parts = [f"{name}: {stage.done}/{stage.total} {stage.unit}"]
+        parts = [f"{name}: {stage.count} {stage.unit}"]
         if self._trials and not ended:
             parts.append(f"{len(self._trials)} running")
         if self._best is not None and self._best[2] == name:

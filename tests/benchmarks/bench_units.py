@@ -47,7 +47,7 @@ class Clock:
         self.every, self.count = max(1, units // TENTHS), 0
         self.marks = [(time.perf_counter(), resident())]
 
-    def advance(self, stage: str, n: int = 1, text: str = "") -> None:
+    def advance(self, stage: str, n: int = 1, text: str = "", share: float | None = None) -> None:
         """One unit more is done."""
         self.count += n
         if self.count % self.every == 0:

@@ -140,6 +140,22 @@ def test_time_left_counts_parts_of_running_trials_and_not_what_was_done_before(m
     assert task.time_remaining == pytest.approx(3.5 / 0.5 * 100, rel=0.05)
 
 
+def test_time_left_follows_the_work_where_units_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    stream = io.StringIO()
+    progress = Progress(stream=stream)
+    progress._bars.get_time = lambda: clock[0]
+    progress.stage("nas", 100, "trainings")
+    progress.advance("nas", 20, share=0.1)  # done by an earlier start
+    for share in (0.3, 0.5, 0.7):  # the largest first: 20 % of the work a unit
+        clock[0] += 50.0
+        progress.advance("nas", 1, share=share)
+    (task,) = progress._bars.tasks
+    assert task.time_remaining == pytest.approx(75, abs=1)
+    assert stream.getvalue().splitlines()[-1] == "nas: 23/100 trainings, about 75 s left"
+
+
 def test_calls_from_many_threads() -> None:
     stream = Terminal()
     progress = Progress(stream=stream)
