@@ -135,8 +135,10 @@ class Experiment:
             return
         with self._timed("search"):
             self.display.stage("search", self.search.budget.trials, "trials")
-            self.display.advance("search", sum(record.settled for record in read_trials(self.run)))
             listener = ToDisplay(self.search, self.display)
+            for record in read_trials(self.run):
+                if record.settled:
+                    listener.trial_found(record)
             self._searcher()(self.search, self.run, self.data, self.runtime, listener)
         if best_trial(read_trials(self.run)) is None:
             raise RaydistillError(f"no trial of {self.run} completed; {_how_trials_ended(self.run)}")

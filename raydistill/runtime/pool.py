@@ -71,6 +71,8 @@ class _UnderWay:
         import ray
 
         self.pool, self.function, self.items = pool, function, items
+        module = function.__module__.removeprefix("raydistill.")
+        self.name = f"{RaydistillWorker.__name__}.{module}.{function.__name__}"
         self.common = ray.put(dict(shared))
         self.waiting, self.deaths = deque(range(len(items))), Counter[int]()
         self.starting = pool._starting
@@ -85,7 +87,7 @@ class _UnderWay:
             self._send(self.pool._idle.pop())
             return
         cpus, gpus = self.pool._kind
-        worker: Any = ray.remote(_Worker).options(num_cpus=cpus, num_gpus=gpus).remote(cpus)
+        worker: Any = ray.remote(RaydistillWorker).options(num_cpus=cpus, num_gpus=gpus).remote(cpus)
         self.starting[worker.up.remote()] = worker
 
     def results(self) -> Iterator[tuple[int, Any]]:
@@ -120,7 +122,8 @@ class _UnderWay:
     def _send(self, worker: Any) -> None:
         if self.waiting:
             index = self.waiting.popleft()
-            self.busy[worker.call.remote(self.function, self.common, dict(self.items[index]))] = (worker, index)
+            call = worker.call.options(name=self.name)
+            self.busy[call.remote(self.function, self.common, dict(self.items[index]))] = (worker, index)
         else:
             self.pool._idle.append(worker)
 
@@ -199,7 +202,9 @@ def signals_through() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class _Worker:
+class RaydistillWorker:
+    """A process that does one piece of work after another; its name is what Ray's dashboard shows."""
+
     def __init__(self, cpus: float) -> None:
         self.cpus = cpus
 
@@ -207,5 +212,6 @@ class _Worker:
         """Answers once the process runs."""
 
     def call(self, function: Callable[..., Any], shared: Mapping[str, Any], item: Mapping[str, Any]) -> Any:
+        """One piece of work."""
         with threads(self.cpus):
             return function(**shared, **item, device=device())
