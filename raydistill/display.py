@@ -7,6 +7,7 @@ from typing import Protocol
 
 from raydistill.artifacts import DIVERGED, FAILED, Unit
 from raydistill.config import Scalar
+from raydistill.runtime.base import Told
 from raydistill.search.definition import Search
 from raydistill.search.trials import TrialRecord
 
@@ -83,6 +84,21 @@ class ToDisplay:
         self.trial_found(record)
         if record.status in (DIVERGED, FAILED):
             self.display.note(f"trial {record.number} {record.status}: {record.message}")
+
+    def trial_again(self, number: int, why: str) -> None:
+        """A trial goes on with more of a machine."""
+        self.display.note(f"trial {number}: {why}")
+
+
+def noted(display: Display, unit_of: Callable[[int], Unit]) -> Told:
+    """What ``Runtime.map`` tells of items that are done again, kept in their units and shown."""
+
+    def tell(index: int, text: str) -> None:
+        unit = unit_of(index)
+        unit.note(text)
+        display.note(f"{unit.kind} {unit.name}: {text}")
+
+    return tell
 
 
 @contextmanager
