@@ -53,7 +53,7 @@ if ((SLURM_JOB_NUM_NODES > 1)); then
     nodes+=($!)
 fi
 
-# A run uses the nodes that are up when a stage begins, so wait for all of them.
+# A run uses nodes that join it too, but refuses what none has when it begins, so wait for all of them.
 python - "$address" "$SLURM_JOB_NUM_NODES" <<'PYTHON'
 import sys
 import time

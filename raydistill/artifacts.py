@@ -205,6 +205,8 @@ class Unit:
             params: flat dotted names → scalars.
             tags: method, dataset, seed, machine kind, …
         """
+        known = self.read()
+        kept = {"notes": known["notes"]} if "notes" in known and known["fingerprint"] == fingerprint else {}
         write_json(
             self.file,
             {
@@ -215,8 +217,14 @@ class Unit:
                 "status": RUNNING,
                 "params": dict(params),
                 "tags": dict(tags),
+                **kept,
             },
         )
+
+    def note(self, text: str) -> None:
+        """Record something to know about how the unit came about, such as that it was begun again with more memory."""
+        known = self.read()
+        write_json(self.file, {**known, "notes": [*known.get("notes", []), text]})
 
     def finish(self, status: Status, metrics: Mapping[str, float], **details: Any) -> None:
         """Record the end: final metrics (finite numbers) and any further JSON values (``step``, ``message``, ``seconds``)."""

@@ -192,7 +192,8 @@ def _computed(
         tags=results.tags(search) | {"git_commit": known["git_commit"], "machine": known["machine"]},
     )
     try:
-        _perform(experiment, stages, tracking, progress)
+        with metered(computes, progress, search.name) as experiment.display:
+            _perform(experiment, stages, tracking, progress)
     except Interrupted:
         words = ["raydistill", *sys.argv[1:], *(() if options.resume else ("--resume",))]
         raise Interrupted(f"interrupted; go on with: {shlex.join(words)}") from None
@@ -255,6 +256,24 @@ def runtime(address: str | None) -> Iterator[Any]:
         yield computes
     finally:
         computes.close()
+
+
+@contextmanager
+def metered(computes: Any, progress: Any, search: str) -> Iterator[Any]:
+    """The display, on Ray with the cluster's metrics beside it."""
+    from raydistill.runtime.local import Local
+
+    if isinstance(computes, Local):
+        yield progress
+        return
+    from raydistill.display import Several
+    from raydistill.runtime.gauges import Gauges
+
+    gauges = Gauges(search)
+    try:
+        yield Several(progress, gauges)
+    finally:
+        gauges.close()
 
 
 @contextmanager

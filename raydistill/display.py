@@ -7,6 +7,7 @@ from typing import Protocol
 
 from raydistill.artifacts import DIVERGED, FAILED, Unit
 from raydistill.config import Scalar
+from raydistill.runtime.base import Told
 from raydistill.search.definition import Search
 from raydistill.search.trials import TrialRecord
 
@@ -27,6 +28,33 @@ class Display(Protocol):
         """Something to know."""
 
 
+class Several:
+    """Displays that are all told the same, in this order."""
+
+    def __init__(self, *displays: Display) -> None:
+        self.displays = displays
+
+    def stage(self, name: str, total: int, unit: str) -> None:
+        """A stage begins."""
+        for one in self.displays:
+            one.stage(name, total, unit)
+
+    def advance(self, stage: str, n: int = 1, text: str = "") -> None:
+        """``n`` more units of a stage are done."""
+        for one in self.displays:
+            one.advance(stage, n, text)
+
+    def trial(self, number: int, step: int, total: int, numbers: Mapping[str, float], status: str = "running") -> None:
+        """A trial has come to ``step``, or has ended."""
+        for one in self.displays:
+            one.trial(number, step, total, numbers, status)
+
+    def note(self, text: str) -> None:
+        """Something to know."""
+        for one in self.displays:
+            one.note(text)
+
+
 class ToDisplay:
     """A search's listener that talks to the display."""
 
@@ -44,14 +72,33 @@ class ToDisplay:
         """Numbers of one step."""
         self.display.trial(number, step, self.totals.get(number, step), numbers)
 
-    def trial_finished(self, record: TrialRecord) -> None:
-        """A trial is settled."""
+    def trial_found(self, record: TrialRecord) -> None:
+        """A trial was settled by an earlier start."""
         step = record.iterations or 0
         numbers = {} if record.val_accuracy is None else {"val_accuracy": record.val_accuracy}
         self.display.trial(record.number, step, self.totals.get(record.number, step), numbers, record.status)
         self.display.advance("search")
+
+    def trial_finished(self, record: TrialRecord) -> None:
+        """A trial is settled."""
+        self.trial_found(record)
         if record.status in (DIVERGED, FAILED):
             self.display.note(f"trial {record.number} {record.status}: {record.message}")
+
+    def trial_again(self, number: int, why: str) -> None:
+        """A trial goes on with more of a machine."""
+        self.display.note(f"trial {number}: {why}")
+
+
+def noted(display: Display, unit_of: Callable[[int], Unit]) -> Told:
+    """What ``Runtime.map`` tells of items that are done again, kept in their units and shown."""
+
+    def tell(index: int, text: str) -> None:
+        unit = unit_of(index)
+        unit.note(text)
+        display.note(f"{unit.kind} {unit.name}: {text}")
+
+    return tell
 
 
 @contextmanager

@@ -33,6 +33,14 @@ class EnvironmentIssue(RaydistillError):
     """The machine cannot do what was asked: no space, no such device, no cluster at that address."""
 
 
+class OutOfMemory(EnvironmentIssue):
+    """A piece of work needed more memory than there was; with more of a machine for itself it may succeed."""
+
+
+class OutOfGPUMemory(OutOfMemory):
+    """It was the GPU's memory."""
+
+
 class UnknownNameError(ConfigError):
     """A name that no registry knows, with the nearest names that one does."""
 

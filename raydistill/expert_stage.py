@@ -18,7 +18,7 @@ from raydistill.artifacts import COMPLETED, Unit
 from raydistill.checks import extremes
 from raydistill.config import fingerprint
 from raydistill.data.load import TrainData
-from raydistill.display import Display, meanwhile
+from raydistill.display import Display, meanwhile, noted
 from raydistill.distill.pad import PADConfig
 from raydistill.distill.unit import distil_item
 from raydistill.errors import ConfigError, EnvironmentIssue
@@ -100,7 +100,7 @@ def run_experts(
         beside: the final distillation's arguments; it is then one more piece of work, begun when its first experts end.
 
     Returns:
-        What the distillation beside ended with, if there was one.
+        What the distillation beside ended with; ``None`` if there was none, or if memory does not suffice for both at once.
 
     Raises:
         EnvironmentIssue: the disk has no room for them, or several nodes do not share it.
@@ -108,17 +108,7 @@ def run_experts(
     want = wanted(search)
     if want is None:
         return None
-    cache = store.beside(run)
-    place = store.entry(cache, want.config, want.network, data)
-    todo = _open(place, want)
-    for path in (place.trajectory(index) for index in todo):
-        if artifacts.folder_exists(path) and finished(path) is None:
-            display.note(f"{path} is damaged; it is trained again")
-    _check_room(want, data, len(todo), cache)
-    artifacts.write_json(place.root / store.ENTRY, store.identity(want.config, want.network, data))
-    if todo:
-        runtime.require_shared(place.root)
-    budget = search.budget
+    place, todo = _entry(want, store.beside(run), data, runtime, display)
     if want.config.curriculum is not None:
         _score(search, want, place, data, runtime, display)
     display.stage("experts", want.config.count, "trajectories")
@@ -139,17 +129,45 @@ def run_experts(
         work = _expert_or_set
         items.insert(_turn(search, todo, runtime), {"distillation": beside})
     ended = None
-    with _watched(place, todo, want.epochs, display):
-        for position, result in runtime.map(work, items, shared, cpus=budget.cpus, gpus=budget.gpus):
-            if "distillation" in items[position]:
-                ended = result
-                continue
-            index = items[position]["index"]
-            _end(units[index], place, index)
-            numbers = {"val_accuracy": result["accuracies"][-1]}
-            display.trial(index, want.epochs, want.epochs, numbers, COMPLETED)
-            display.advance("experts", 1, f"expert {index}: {100 * result['accuracies'][-1]:.2f} %")
+    told = noted(display, lambda position: units[items[position]["index"]]) if beside is None else _not_beside
+    try:
+        with _watched(place, todo, want.epochs, display):
+            for position, result in runtime.map(work, items, shared, *search.budget.of("experts"), told=told):
+                if "distillation" in items[position]:
+                    ended = result
+                    continue
+                index = items[position]["index"]
+                _end(units[index], place, index)
+                numbers = {"val_accuracy": result["accuracies"][-1]}
+                display.trial(index, want.epochs, want.epochs, numbers, COMPLETED)
+                display.advance("experts", 1, f"expert {index}: {100 * result['accuracies'][-1]:.2f} %")
+    except _TooTight as error:
+        display.note(f"experts and set one after the other: {error}")
+        return run_experts(search, run, data, runtime, display)
     return ended
+
+
+def _entry(want: Wanted, cache: Path, data: TrainData, runtime: Runtime, display: Display) -> tuple[Place, list[int]]:
+    """Where the experts are in the cache, seen by all nodes and with room for those that lack, which are named."""
+    place = store.entry(cache, want.config, want.network, data)
+    todo = _open(place, want)
+    for path in (place.trajectory(index) for index in todo):
+        if artifacts.folder_exists(path) and finished(path) is None:
+            display.note(f"{path} is damaged; it is trained again")
+    _check_room(want, data, len(todo), cache)
+    artifacts.write_json(place.root / store.ENTRY, store.identity(want.config, want.network, data))
+    if todo:
+        runtime.require_shared(place.root)
+    return place, todo
+
+
+class _TooTight(Exception):
+    """Memory does not suffice for experts and distillation at once."""
+
+
+def _not_beside(position: int, text: str) -> None:
+    """With fewer workers the distillation could keep the last one from the experts that it waits for."""
+    raise _TooTight(text)
 
 
 def overlaps(search: Search, run: Path, data: TrainData, runtime: Runtime) -> bool:
@@ -159,8 +177,8 @@ def overlaps(search: Search, run: Path, data: TrainData, runtime: Runtime) -> bo
         isinstance(config, PADConfig)
         and config.first_experts is not None
         and not search.space
-        and budget.cpus == budget.final_cpus
-        and runtime.capacity(budget.cpus, budget.gpus) > 1
+        and budget.of("experts") == budget.of("distill")
+        and runtime.capacity(*budget.of("experts")) > 1
         and missing(search, run, data) > 0
     )
 
@@ -169,7 +187,7 @@ def _turn(search: Search, todo: Sequence[int], runtime: Runtime) -> int:
     """When the distillation is begun: when as many experts have ended as it draws from at first."""
     assert isinstance(search.distill, PADConfig)
     needed = sum(index < (search.distill.first_experts or 0) for index in todo)
-    others = runtime.capacity(search.budget.cpus, search.budget.gpus) - 1
+    others = runtime.capacity(*search.budget.of("experts")) - 1
     return min(len(todo), needed + others)
 
 
@@ -217,8 +235,9 @@ def _score(search: Search, want: Wanted, place: Place, data: TrainData, runtime:
     display.advance("difficulty", difficulty.networks - len(todo))
     items = [{"index": index, "directory": str(place.scores(index).absolute())} for index in todo]
     shared = {"data": data, "config": difficulty, "network": want.network, "seed": want.config.seed}
-    budget = search.budget
-    for _ in runtime.map(score_item, items, shared, cpus=budget.cpus, gpus=budget.gpus):
+    for _ in runtime.map(
+        score_item, items, shared, *search.budget.of("experts"), told=lambda _, text: display.note(text)
+    ):
         display.advance("difficulty")
 
 

@@ -15,7 +15,7 @@ from raydistill.artifacts import COMPLETED, DIVERGED, Unit
 from raydistill.data.distilled import DistilledSet
 from raydistill.data.images import DeviceImages
 from raydistill.data.load import TrainData, load_test
-from raydistill.display import Display
+from raydistill.display import Display, noted
 from raydistill.errors import ConfigError
 from raydistill.evaluate import trained
 from raydistill.evaluate.students import judge
@@ -49,11 +49,11 @@ def check_workers(search: Search, runtime: Runtime) -> None:
     """
     if search.nas is None or search.nas.confirm == 0 or isinstance(runtime, Local):
         return
-    places = runtime.capacity(search.budget.cpus, search.budget.gpus)
+    share = search.budget.of("nas")
+    places = runtime.capacity(*share)
     if places < search.nas.workers:
         raise ConfigError(
-            f"nas.workers={search.nas.workers}: this cluster has room for {places} of budget.cpus="
-            f"{search.budget.cpus:g} and budget.gpus={search.budget.gpus:g}; lower one of them"
+            f"nas.workers={search.nas.workers}: this cluster has room for {places} of {share}; lower one of them"
         )
 
 
@@ -126,11 +126,10 @@ def _rate(stage: Stage, items: Sequence[Item]) -> None:
     if work:
         stage.display.advance("nas", len(items) - len(todo), share=work / every or None)
     shared = {"images": stage.images, "data": stage.data, "config": stage.config, "seed": derive(search.seed, "nas")}
-    budget, left = search.budget, len(todo)
-    at_once = stage.runtime.capacity(budget.cpus, budget.gpus) if todo else 0
-    found = stage.runtime.map(
-        rank.train_item, [item._asdict() for item in todo], shared, cpus=budget.cpus, gpus=budget.gpus
-    )
+    share, left = search.budget.of("nas"), len(todo)
+    at_once = stage.runtime.capacity(*share) if todo else 0
+    told = noted(stage.display, lambda index: _unit(stage, todo[index]))
+    found = stage.runtime.map(rank.train_item, [item._asdict() for item in todo], shared, *share, told=told)
     for index, result in found:
         item, left = todo[index], left - 1
         work += cost[item]
@@ -208,9 +207,9 @@ def _confirm(stage: Stage, networks: Sequence[str]) -> None:
 
 
 def _train(stage: Stage, shared: Mapping[str, Any], directory: Path) -> None:
-    budget = stage.search.budget
+    budget, share = stage.search.budget, stage.search.budget.of("nas")
     if isinstance(stage.runtime, Local):
-        with stage.runtime.worker(budget.cpus, budget.gpus) as device:
+        with stage.runtime.worker(share.cpus, share.gpus) as device:
             confirm.train_full(**shared, device=device)
         return
     from raydistill.runtime.on_ray import OnRay
@@ -222,8 +221,9 @@ def _train(stage: Stage, shared: Mapping[str, Any], directory: Path) -> None:
         confirm.train_full,
         shared,
         workers=stage.config.workers,
-        cpus=budget.cpus,
-        gpus=budget.gpus,
+        cpus=share.cpus,
+        gpus=share.gpus,
+        accelerator=share.accelerator,
         directory=directory,
         max_failures=budget.max_failures,
     )

@@ -25,7 +25,7 @@ from raydistill.models.fit import EncodedImages, Fit, Recipe, predict
 from raydistill.models.flat import Layout, flatten
 from raydistill.nas import rank
 from raydistill.runtime.base import Runtime
-from raydistill.search.definition import Budget, Search
+from raydistill.search.definition import Budget, Search, Stage
 from raydistill.search.stopping import rungs
 from raydistill.seeding import torch_generator
 
@@ -109,7 +109,6 @@ class _Plan:
 
     def __init__(self, search: Search, data: TrainData, runtime: Runtime) -> None:
         self.search, self.data, self.runtime = search, data, runtime
-        self.room = runtime.capacity(search.budget.cpus, search.budget.gpus)
         self.costs: list[Cost] = []
         self.memory = 0
 
@@ -120,7 +119,7 @@ class _Plan:
             return
         recipe, batch = want.config.recipe, want.config.recipe.batch
         steps = want.config.epoch_steps or -(-len(self.data.train) // batch)
-        timed = self._time("training", want.config.count, network=want.network, recipe=recipe, images=None)
+        timed = self._time("experts", "training", want.config.count, network=want.network, recipe=recipe, images=None)
         epoch = steps * timed["step"] + timed["judged"] * min(JUDGED_ON, len(self.data.val))
         count = want.config.count
         self._add("experts", "epochs", count * want.epochs, epoch, count, count)
@@ -130,8 +129,8 @@ class _Plan:
         if not self.search.space:
             return
         budget, own = self.search.budget, self.search.without_space().distill
-        timed = self._time("iterations", budget.parallel, config=own)
-        rating = self._student(own.network, budget.validation, own, len(self.data.val), budget.parallel)
+        timed = self._time("search", "iterations", budget.parallel, config=own)
+        rating = self._student("search", own.network, budget.validation, own, len(self.data.val), budget.parallel)
         for low, high, trials in expected_trials(budget, own.iterations):
             before, after = counts(own, low), counts(own, high)
             each = sum((after[name] - before.get(name, 0.0)) * timed[name] for name in after)
@@ -144,7 +143,7 @@ class _Plan:
         if self.search.space and not self.search.final:
             return
         config = self.search.without_space().override(self.search.final).distill
-        timed = self._time("iterations", 1, self.search.budget.final_cpus, config=config)
+        timed = self._time("distill", "iterations", 1, config=config)
         for name, count in counts(config, config.iterations).items():
             self._add("distill", name, count, timed[name], 1)
 
@@ -156,7 +155,7 @@ class _Plan:
             students = sum(item.name == first.name for item in items) + len(arms.rates_of(first, config))
             of = None if first.arm == "whole" else distill
             protocol = arms.protocol_of(first.arm, config, first.table)
-            each = self._student(first.network, protocol, of, tests, len(items))
+            each = self._student("evaluate", first.network, protocol, of, tests, len(items))
             table = f" ({first.table})" if first.table else ""
             what = f"{first.arm}, students of {first.network}{table}"
             self._add("evaluate", what, students, each, len(items), students)
@@ -175,11 +174,11 @@ class _Plan:
         confirm = config.protocol.model_copy(update={"epochs": config.confirm_epochs})
         each: dict[str, list[float]] = {"small": [], "whole": [], "confirm": []}
         for name in names:
-            each["small"].append(self._student(name, config.protocol, self.search.distill, val, workers))
+            each["small"].append(self._student("nas", name, config.protocol, self.search.distill, val, workers))
             if "whole" in config.baselines:
-                each["whole"].append(self._student(name, whole, None, val, workers))
+                each["whole"].append(self._student("nas", name, whole, None, val, workers))
             if config.confirm:
-                each["confirm"].append(self._student(name, confirm, None, confirm.epochs * val, 1))
+                each["confirm"].append(self._student("nas", name, confirm, None, confirm.epochs * val, 1))
         trained = len(listed) + (0 if config.sampled is None else config.sampled.samples)
         counts = {
             "small": trained * small,
@@ -193,25 +192,26 @@ class _Plan:
             times = trained if config.confirm == "all" else min(config.confirm, trained)
             self._add("nas", "confirmed networks", times / config.workers, statistics.fmean(each["confirm"]), 1)
 
-    def _student(self, network: str, protocol: Protocol, of: MethodConfig | None, judged: int, workers: int) -> float:
+    def _student(
+        self, stage: Stage, network: str, protocol: Protocol, of: MethodConfig | None, judged: int, workers: int
+    ) -> float:
         """Seconds of one student trained and judged; ``of`` tells how many images it is trained on, ``None``: all."""
         images = None if of is None else of.ipc * self.data.train.num_classes * of.factor**2
-        timed = self._time("training", workers, network=network, recipe=protocol, images=images)
+        timed = self._time(stage, "training", workers, network=network, recipe=protocol, images=images)
         steps = -(-(images or len(self.data.train)) // protocol.batch)
         return len(protocol.rates()) * steps * timed["step"] + judged * timed["judged"]
 
-    def _time(self, kind: str, workers: int, cpus: float | None = None, **item: Any) -> dict[str, float]:
+    def _time(self, stage: Stage, kind: str, workers: int, **item: Any) -> dict[str, float]:
         """Seconds by name, the mean of as many workers as will do this work at once."""
-        budget = self.search.budget
-        cpus = budget.cpus if cpus is None else cpus
-        items = [{"kind": kind, **item}] * max(1, min(workers, self.runtime.capacity(cpus, budget.gpus)))
-        found = [timed for _, timed in self.runtime.map(time_piece, items, {"data": self.data}, cpus, budget.gpus)]
+        share = self.search.budget.of(stage)
+        items = [{"kind": kind, **item}] * max(1, min(workers, self.runtime.capacity(*share)))
+        found = [timed for _, timed in self.runtime.map(time_piece, items, {"data": self.data}, *share)]
         self.memory = max(self.memory, *(int(timed.pop("memory")) for timed in found))
         return {name: statistics.fmean(timed[name] for timed in found) for name in found[0]}
 
     def _add(
         self,
-        stage: str,
+        stage: Stage,
         what: str,
         count: float,
         each: float,
@@ -219,7 +219,7 @@ class _Plan:
         pieces: int = 1,
         kinds: tuple[float, ...] = (),
     ) -> None:
-        at_once = max(1, min(workers, self.room))
+        at_once = max(1, min(workers, self.runtime.capacity(*self.search.budget.of(stage))))
         self.costs.append(Cost(stage, what, count, each, at_once, max(1, pieces), kinds))
 
 

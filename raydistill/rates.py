@@ -10,7 +10,7 @@ from typing import Any
 
 from raydistill import artifacts, results
 from raydistill.artifacts import COMPLETED, Unit
-from raydistill.display import Display
+from raydistill.display import Display, noted
 from raydistill.evaluate import arms
 from raydistill.runtime.base import Runtime
 from raydistill.search.definition import Search
@@ -51,8 +51,8 @@ def choose(
         display.stage("rates", len(todo), "learning rates")
     plain = [{"arm": i.arm, "network": i.network, "table": i.table, "lr": lr} for i, lr in todo]
     seen = {name: value for name, value in shared.items() if name != "test"}
-    budget = search.budget
-    for index, found in runtime.map(arms.try_rate, plain, seen, cpus=budget.cpus, gpus=budget.gpus):
+    told = noted(display, lambda index: _unit(run, todo[index][0].name))
+    for index, found in runtime.map(arms.try_rate, plain, seen, *search.budget.of("evaluate"), told=told):
         item, lr = todo[index]
         _unit(run, item.name).log(1 + arms.rates_of(item, search.evaluate).index(lr), found)
         display.advance("rates", 1, f"{item.arm} on {item.network}, rate {lr:g}: {100 * found['val_accuracy']:.2f} %")

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from raydistill import artifacts, expert_stage, nas_stage, rates, results
 from raydistill.artifacts import COMPLETED, DIVERGED, Unit
@@ -17,19 +17,19 @@ from raydistill.checks import check_fit
 from raydistill.config import Scalar
 from raydistill.data.distilled import DistilledSet
 from raydistill.data.load import TrainData, load_test, load_train, named
-from raydistill.display import Display, ToDisplay, watched
+from raydistill.display import Display, ToDisplay, noted, watched
 from raydistill.distill.method import MethodConfig
 from raydistill.distill.unit import distil_item
 from raydistill.errors import ArtifactError, ConfigError, RaydistillError
 from raydistill.evaluate import arms
 from raydistill.experts import store
 from raydistill.runtime.base import Runtime, threads
-from raydistill.search.definition import Search
+from raydistill.search.definition import Search, Stage
 from raydistill.search.ledger import Ledger
 from raydistill.search.trials import best_trial, read_trials
 from raydistill.seeding import derive
 
-STAGES = ("experts", "search", "distill", "evaluate", "nas")
+STAGES = get_args(Stage)
 
 
 class Experiment:
@@ -100,9 +100,8 @@ class Experiment:
     def _check_resources(self, stages: Sequence[str]) -> None:
         if "search" in stages and self.search.space:
             self._searcher()  # imports Tune while Ray still starts
-        budget = self.search.budget
-        for cpus in {budget.cpus, budget.final_cpus}:
-            self.runtime.capacity(cpus, budget.gpus)
+        for share in dict.fromkeys(self.search.budget.of(stage) for stage in STAGES if stage in stages):
+            self.runtime.capacity(*share)
         if "nas" in stages:
             nas_stage.check_workers(self.search, self.runtime)
 
@@ -124,8 +123,8 @@ class Experiment:
             if "distill" in self._stages and expert_stage.overlaps(*given) and (unit := self._begin_distill()):
                 with watched(unit, "distill", self.display):
                     ended = expert_stage.run_experts(*given, self.display, self._distillation(unit))
-                assert ended is not None
-                self._end_distill(unit, ended)
+                if ended is not None:
+                    self._end_distill(unit, ended)
             else:
                 expert_stage.run_experts(*given, self.display)
 
@@ -135,8 +134,10 @@ class Experiment:
             return
         with self._timed("search"):
             self.display.stage("search", self.search.budget.trials, "trials")
-            self.display.advance("search", sum(record.settled for record in read_trials(self.run)))
             listener = ToDisplay(self.search, self.display)
+            for record in read_trials(self.run):
+                if record.settled:
+                    listener.trial_found(record)
             self._searcher()(self.search, self.run, self.data, self.runtime, listener)
         if best_trial(read_trials(self.run)) is None:
             raise RaydistillError(f"no trial of {self.run} completed; {_how_trials_ended(self.run)}")
@@ -167,11 +168,10 @@ class Experiment:
             self._take(trial, unit)
             return
         with watched(unit, "distill", self.display):
-            budget = self.search.budget
             self.runtime.require_shared(self.run)
-            ((_, ended),) = self.runtime.map(
-                distil_item, [self._distillation(unit)], {"data": self.data}, cpus=budget.final_cpus, gpus=budget.gpus
-            )
+            share, told = self.search.budget.of("distill"), noted(self.display, lambda index: unit)
+            work = [self._distillation(unit)]
+            ((_, ended),) = self.runtime.map(distil_item, work, {"data": self.data}, *share, told=told)
         self._end_distill(unit, ended)
 
     def _begin_distill(self) -> Unit | None:
@@ -242,7 +242,8 @@ class Experiment:
     ) -> None:
         initial = DistilledSet.load(self.set_path.parent / "initial")
         seed = derive(self.search.seed, "evaluate")
-        with threads(self.search.budget.cpus):  # what k-center chooses depends on how sums are split
+        share = self.search.budget.of("evaluate")
+        with threads(share.cpus):  # what k-center chooses depends on how sums are split
             sets = arms.sets_of(self.search.evaluate, distilled, initial, self.data, seed)
         shared = {
             "sets": sets,
@@ -252,9 +253,9 @@ class Experiment:
             "seed": seed,
         }
         chosen = rates.choose(self.search, self.run, open_items, shared, self.runtime, self.display)
-        budget = self.search.budget
         plain = [item._asdict() | {"lr": chosen.get(item.name)} for item in open_items]
-        for index, result in self.runtime.map(arms.rate_item, plain, shared, cpus=budget.cpus, gpus=budget.gpus):
+        told = noted(self.display, lambda index: self._evaluation(open_items[index]))
+        for index, result in self.runtime.map(arms.rate_item, plain, shared, *share, told=told):
             item = open_items[index]
             unit = self._evaluation(item)
             unit.log(item.student, result)

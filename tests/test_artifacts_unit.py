@@ -95,6 +95,18 @@ def test_a_unit_whose_numbers_are_no_numbers_is_not_recorded_as_finished(tmp_pat
     assert unit.status == artifacts.RUNNING
 
 
+def test_notes_stay_when_the_same_work_is_begun_again(tmp_path: Path) -> None:
+    unit = Unit(tmp_path / "units" / "trial" / "0")
+    unit.begin("a" * 16, {}, {})
+    unit.note("out of memory")
+    unit.begin("a" * 16, {}, {})
+    unit.note("again")
+    unit.finish(artifacts.COMPLETED, {})
+    assert unit.read()["notes"] == ["out of memory", "again"]
+    unit.begin("b" * 16, {}, {})
+    assert "notes" not in unit.read()
+
+
 def test_units_lists_what_has_begun_in_name_order(tmp_path: Path) -> None:
     for kind, name in (("trial", "0002"), ("trial", "0001"), ("evaluate", "random-ConvNetD3")):
         Unit(tmp_path / "units" / kind / name).begin("a" * 16, {}, {})

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -256,7 +257,7 @@ class Places:
     """A runtime of which only the size is asked."""
 
     def __init__(self, places: int) -> None:
-        self.capacity = lambda cpus, gpus: places
+        self.capacity = lambda *share: places
 
 
 @pytest.mark.parametrize(
@@ -308,6 +309,39 @@ def test_a_set_distilled_beside_its_experts_has_the_same_bytes(file: Path, tmp_p
     assert statuses == [None, artifacts.COMPLETED]
     assert sets[0] == sets[1]
     assert bytes_of(tmp_path / "before") == bytes_of(tmp_path / "beside")
+
+
+class Notes(Progress):
+    """Keeps what is noted."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        """One more."""
+        self.notes.append(text)
+
+
+class Tight(Local):
+    """Has no memory for experts and the set at once."""
+
+    def map(self, function: Any, items: Any, *given: Any, told: Any, **how: Any) -> Any:
+        """Says so."""
+        if any("distillation" in item for item in items):
+            told(0, "out of memory with cpus=1; done again with cpus=2")
+        return super().map(function, items, *given, told=told, **how)
+
+
+def test_without_memory_for_both_the_set_comes_after_the_experts(file: Path, tmp_path: Path) -> None:
+    plain = definitions.load(str(file))
+    search = plain.override({"distill.first_experts": 1, "distill.experts.count": 2, "space": {}})
+    data, runtime = load_train(search.data), Tight()
+    heard = Notes()
+    ended = expert_stage.run_experts(search, tmp_path / "run", data, runtime, heard, {"config": search.distill})
+    assert ended is None
+    assert expert_stage.missing(search, tmp_path / "run", data) == 0
+    assert heard.notes == ["experts and set one after the other: out of memory with cpus=1; done again with cpus=2"]
 
 
 def progress(out: Path) -> int:

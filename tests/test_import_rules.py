@@ -30,7 +30,11 @@ LAYERS = (
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 ALLOWED = {
-    "ray": ("runtime/jobs.py", "runtime/on_ray.py", "runtime/pool.py", "runtime/train_on_ray.py", "search/tune.py"),
+    "ray": (
+        *("runtime/gauges.py", "runtime/jobs.py", "runtime/on_ray.py", "runtime/pool.py"),
+        *("runtime/room.py", "runtime/train_on_ray.py"),
+        "search/tune.py",
+    ),
     "optuna": ("search/",),
     "mlflow": ("track/to_mlflow.py",),
 }

@@ -279,7 +279,7 @@ def dies_at(count: int) -> Any:
 class Cramped:
     """A cluster with room for three processes."""
 
-    def capacity(self, cpus: float, gpus: float) -> int:
+    def capacity(self, cpus: float, gpus: float, accelerator: str | None) -> int:
         return 3
 
 

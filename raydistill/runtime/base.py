@@ -6,6 +6,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
+from raydistill.errors import OutOfGPUMemory, OutOfMemory
+
 Result = TypeVar("Result")
 
 ALLOCATOR = {
@@ -16,6 +18,27 @@ ALLOCATOR = {
 }
 "Environment of worker processes, see ``keep_freed_memory``. One arena: Tune runs trials in threads, and the arenas that "
 "threads get of their own hold no tensor above 64 MB, so those were mapped anew all the same (measured: 1.5 times slower)."
+
+
+class Share(NamedTuple):
+    """What a piece of work has of a machine."""
+
+    cpus: float = 1
+    gpus: float = 0
+    "A fraction of one, or whole ones; 0 for none."
+    accelerator: str | None = None
+    "Ray's name of the GPU's type, such as ``H100``; ``None``: any."
+
+    def __str__(self) -> str:
+        words = [f"cpus={self.cpus:g}", *([f"gpus={self.gpus:g}"] if self.gpus else [])]
+        return " ".join(words + ([f"accelerator={self.accelerator}"] if self.accelerator else []))
+
+
+SMALLER = "use smaller batches or networks, or an --address with more memory"
+"What helps where a piece does not fit into the memory there is."
+
+Told = Callable[[int, str], None]
+"Told of an item that is done again for another reason than a death: its index, and a sentence."
 
 
 class Team(NamedTuple):
@@ -42,8 +65,13 @@ class Runtime(Protocol):
         shared: Mapping[str, Any],
         cpus: float = 1,
         gpus: float = 0,
+        accelerator: str | None = None,
+        told: Told = lambda index, text: None,
     ) -> Iterator[tuple[int, Result]]:
         """Call ``function(**shared, **item, device=device)`` once for each item.
+
+        An item that runs out of memory is done again with twice the share of what ran out, so with half as many beside it,
+        and so are the items after it. Its PyTorch threads stay as many, and with them its numbers.
 
         Args:
             function: of a module's top level. A pure function of its arguments: an item whose process dies is run again.
@@ -51,16 +79,19 @@ class Runtime(Protocol):
             shared: large arguments (image sets), the same for every call; handed over once, read-only.
             cpus: cores a call may use; its PyTorch threads are this many, at least one.
             gpus: GPUs, or a share of one, that a call may use; with 0 ``device`` is ``"cpu"``.
+            accelerator: the GPU's type, see ``Share``.
+            told: called, between two results, when an item is done again with a larger share.
 
         Yields:
             (index of the item, result) as they come. Exceptions of the function are raised here.
 
         Raises:
             ConfigError: no machine here has so many CPUs or GPUs.
-            EnvironmentIssue: an item's process died again and again.
+            OutOfMemory: an item's memory did not suffice and no machine has more.
+            EnvironmentIssue: an item's process died again and again, its machine living on.
         """
 
-    def capacity(self, cpus: float, gpus: float) -> int:
+    def capacity(self, cpus: float, gpus: float, accelerator: str | None = None) -> int:
         """How many calls of these resources can run at once.
 
         Raises:
@@ -90,6 +121,29 @@ def threads(cpus: float) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def memory_watched() -> Iterator[None]:
+    """Give all exceptions that mean "no memory left" one name.
+
+    Raises:
+        OutOfMemory: where PyTorch, NumPy or Python raised an exception of its own.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        import torch
+
+        if isinstance(error, torch.OutOfMemoryError):
+            raise OutOfGPUMemory(_first_line(error)) from None
+        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+            raise OutOfMemory(_first_line(error)) from None
+        raise
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def keep_freed_memory() -> None:

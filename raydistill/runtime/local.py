@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from raydistill.errors import ConfigError
-from raydistill.runtime.base import Result, keep_freed_memory, threads
+from raydistill.errors import ConfigError, OutOfMemory
+from raydistill.runtime.base import SMALLER, Result, Told, keep_freed_memory, memory_watched, threads
 
 
 class Local:
@@ -24,15 +24,20 @@ class Local:
         shared: Mapping[str, Any],
         cpus: float = 1,
         gpus: float = 0,
+        accelerator: str | None = None,
+        told: Told = lambda index, text: None,
     ) -> Iterator[tuple[int, Result]]:
-        """As ``Runtime.map``; results come in order."""
+        """As ``Runtime.map``; results come in order, the GPU is the one there is, and nothing beside a call could be fewer."""
         for index, item in enumerate(items):
-            with self.worker(cpus, gpus) as device:
-                result = function(**shared, **item, device=device)
+            try:
+                with self.worker(cpus, gpus) as device, memory_watched():
+                    result = function(**shared, **item, device=device)
+            except OutOfMemory as error:
+                raise type(error)(f"piece {index + 1} of {len(items)} ran out of memory ({error}); {SMALLER}") from None
             yield index, result
 
-    def capacity(self, cpus: float, gpus: float) -> int:
-        """As ``Runtime.capacity``; one call after another, and cores are never too few."""
+    def capacity(self, cpus: float, gpus: float, accelerator: str | None = None) -> int:
+        """As ``Runtime.capacity``; one call after another, cores are never too few, and the GPU is the one there is."""
         with self.worker(cpus, gpus):
             return 1
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from raydistill.errors import ConfigError, EnvironmentIssue
-from raydistill.runtime.base import Result
+from raydistill.runtime import room
+from raydistill.runtime.base import Result, Share, Told
 from raydistill.runtime.pool import Pool
 
 IMPORTING_WORKERS = 16
@@ -85,27 +86,17 @@ class OnRay:
         if threading.current_thread() is threading.main_thread() and handler is not None:
             signal.signal(signal.SIGTERM, handler)  # Ray has put one before it that prints a stack
 
-    def capacity(self, cpus: float, gpus: float) -> int:
+    def capacity(self, cpus: float, gpus: float, accelerator: str | None = None) -> int:
         """How many calls of these resources can run at once.
 
         Raises:
             ConfigError: not even one.
         """
         self.ready()
-        nodes = [node["Resources"] for node in _alive()]
-        wanted = {name: amount for name, amount in (("CPU", cpus), ("GPU", gpus)) if amount > 0}
-        places = sum(int(min(node.get(name, 0) / amount for name, amount in wanted.items())) for node in nodes)
+        share = Share(cpus, gpus, accelerator)
+        places = room.places(share)
         if places == 0:
-            for name, amount in wanted.items():
-                most = max((node.get(name, 0) for node in nodes), default=0)
-                if most < amount:
-                    raise ConfigError(
-                        f"{name.lower()}s={amount:g}: no machine of this cluster has more than {most:g}; "
-                        f"lower {name.lower()}s or use an --address that has them"
-                    )
-            raise ConfigError(
-                f"cpus={cpus:g} with gpus={gpus:g}: no machine of this cluster has both; lower one of them"
-            )
+            room.refuse(share)
         return places
 
     def map(
@@ -115,17 +106,19 @@ class OnRay:
         shared: Mapping[str, Any],
         cpus: float = 1,
         gpus: float = 0,
+        accelerator: str | None = None,
+        told: Told = lambda index, text: None,
     ) -> Iterator[tuple[int, Result]]:
         """As ``Runtime.map``; results come as they are done."""
-        workers = min(len(items), self.capacity(cpus, gpus))
-        yield from self._pool.run(function, items, shared, workers, cpus, gpus)
+        self.capacity(cpus, gpus, accelerator)
+        yield from self._pool.run(function, items, shared, Share(cpus, gpus, accelerator), told)
 
     def require_shared(self, folder: Path) -> None:
         """As ``Runtime.require_shared``; a file is written there and every node looks for it."""
         import ray
 
         self.ready()
-        alive = _alive()
+        alive = room.alive()
         if len(alive) < 2:
             return
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -267,12 +260,6 @@ def _answer(seen: Any) -> bool:
         return bool(ray.get(seen))
     except ray.exceptions.RayError:
         return True  # the node has died since: nothing will be written from there
-
-
-def _alive() -> list[dict[str, Any]]:
-    import ray
-
-    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray has no type for it
 
 
 def _session_folder(undo: ExitStack) -> Path:

@@ -1,53 +1,68 @@
 """The worker processes of ``OnRay.map``: given work once they are up, replaced when they or their machines die.
 
 A new worker may have to wait for room: the machine that the one before it was on may be gone. So items are not tied to it;
-whoever is up and free takes the next one, and a worker that comes up late finds what is left.
+whoever is up and free takes the next one, and a worker that comes up late finds what is left. Where nodes join, workers do.
 """
 
 import logging
 import signal
 import threading
-from collections import Counter, deque
+import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from raydistill.errors import EnvironmentIssue, RaydistillError
-from raydistill.runtime.base import Result, threads
+from raydistill.errors import EnvironmentIssue, OutOfGPUMemory, OutOfMemory, RaydistillError
+from raydistill.runtime import room
+from raydistill.runtime.base import SMALLER, Result, Share, Told, memory_watched, threads
 
 MAX_RESTARTS = 2
-"How often an item of ``map`` is run again after its process died."
+"How often an item of ``map`` is run again after its process died, the machine living on."
+
+LOOK_EVERY = 5.0
+"Seconds between two looks at whether there is room for more workers."
+
+VERDICT_SECONDS = 60.0
+"For a machine to answer, before it is taken for dead; Ray itself needs half of that to notice."
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class _Worker:
+    """A worker process as the driver knows it."""
+
+    actor: Any
+    share: Share
+    node: str = ""
+    "The machine that it came up on."
 
 
 class Pool:
     """Workers of one kind; those that are left when a ``map`` ends wait for the next, for their imports cost seconds."""
 
     def __init__(self) -> None:
-        self._idle: list[Any] = []
-        self._starting: dict[Any, Any] = {}
-        self._kind = (0.0, 0.0)
+        self._idle: list[_Worker] = []
+        self._starting: dict[Any, _Worker] = {}
+        self._share, self._threads = Share(0, 0), 0.0
 
     def run(
         self,
         function: Callable[..., Result],
         items: Sequence[Mapping[str, Any]],
         shared: Mapping[str, Any],
-        workers: int,
-        cpus: float,
-        gpus: float,
+        share: Share,
+        told: Told,
     ) -> Iterator[tuple[int, Result]]:
-        """As ``Runtime.map``, on ``workers`` processes."""
-        if self._kind != (cpus, gpus):
+        """As ``Runtime.map``, on as many processes as there are places for."""
+        if (self._share, self._threads) != (share, share.cpus):
             self.release()
-            self._kind = (cpus, gpus)
-        under_way = _UnderWay(self, function, items, shared)
+            self._share, self._threads = share, share.cpus
+        under_way = _UnderWay(self, function, items, shared, told)
         try:
-            # Who is idle is always used; who still starts may never find room.
-            for _ in range(max(workers - len(self._starting), min(workers, len(self._idle)))):
-                under_way.add_worker()
             yield from under_way.results()
         finally:
             under_way.stop()
@@ -59,52 +74,64 @@ class Pool:
         self._idle += self._starting.values()
         self._starting.clear()
         while self._idle:
-            ray.kill(self._idle.pop())
+            ray.kill(self._idle.pop().actor)
+
+    def enlarge(self, share: Share) -> None:
+        """From now on new workers have this share; those at work go on with theirs until they are done."""
+        self.release()
+        self._share = share
 
 
 class _UnderWay:
     """One ``map``: what waits, who is coming up, who is at what."""
 
     def __init__(
-        self, pool: Pool, function: Callable[..., Any], items: Sequence[Mapping[str, Any]], shared: Mapping[str, Any]
+        self,
+        pool: Pool,
+        function: Callable[..., Any],
+        items: Sequence[Mapping[str, Any]],
+        shared: Mapping[str, Any],
+        told: Told,
     ) -> None:
         import ray
 
-        self.pool, self.function, self.items = pool, function, items
+        self.pool, self.function, self.items, self.told = pool, function, items, told
+        module = function.__module__.removeprefix("raydistill.")
+        self.name = f"{RaydistillWorker.__name__}.{module}.{function.__name__}"
         self.common = ray.put(dict(shared))
-        self.waiting, self.deaths = deque(range(len(items))), Counter[int]()
+        self.waiting = deque(range(len(items)))
+        self.deaths: defaultdict[int, list[str]] = defaultdict(list)
         self.starting = pool._starting
-        self.busy: dict[Any, tuple[Any, int]] = {}
-        self.stillborn = 0
-
-    def add_worker(self) -> None:
-        """One that waits from an earlier ``map``, or a new one, which is given work when it is up."""
-        import ray
-
-        if self.pool._idle:
-            self._send(self.pool._idle.pop())
-            return
-        cpus, gpus = self.pool._kind
-        worker: Any = ray.remote(_Worker).options(num_cpus=cpus, num_gpus=gpus).remote(cpus)
-        self.starting[worker.up.remote()] = worker
+        self.busy: dict[Any, tuple[_Worker, int]] = {}
+        self.stillborn, self.alive, self.looked = 0, _ids(), -LOOK_EVERY
 
     def results(self) -> Iterator[tuple[int, Any]]:
         """(index, result) of every item as they come."""
         import ray
 
         while self.waiting or self.busy:
+            if time.monotonic() - self.looked >= LOOK_EVERY:
+                self._fill()
             with signals_through():
-                [done], _ = ray.wait([*self.busy, *self.starting], num_returns=1)
-            if done in self.starting:
-                self._came_up(done)
+                done, _ = ray.wait([*self.busy, *self.starting], num_returns=1, timeout=LOOK_EVERY)
+            if not done:
                 continue
-            worker, index = self.busy.pop(done)
+            if done[0] in self.starting:
+                self._came_up(done[0])
+                continue
+            worker, index = self.busy.pop(done[0])
             try:
-                result = ray.get(done)
+                result = ray.get(done[0])
             except ray.exceptions.RayActorError:
                 self._died(worker, index)
                 continue
+            except ray.exceptions.OutOfMemoryError as error:  # its process was ended by Ray's memory monitor
+                self._too_small(worker, index, OutOfMemory(str(error).split(".")[0]))
+                continue
             except ray.exceptions.RayTaskError as error:
+                if isinstance(error.cause, OutOfMemory):
+                    self._too_small(worker, index, error.cause)
+                    continue
                 self.pool._idle.append(worker)
                 raise (error.cause if isinstance(error.cause, RaydistillError) else error) from None
             self._send(worker)
@@ -115,12 +142,36 @@ class _UnderWay:
         import ray
 
         for worker, _ in self.busy.values():
-            ray.kill(worker)
+            ray.kill(worker.actor)
 
-    def _send(self, worker: Any) -> None:
-        if self.waiting:
+    def _fill(self) -> None:
+        """Set to work who waits from an earlier ``map``, and start workers for the room there is."""
+        self.looked = time.monotonic()
+        places = max(1, room.places(self.pool._share))  # where there is none, one waits for it
+        # Who is idle is always used; who still starts may never find room.
+        while self.waiting and self.pool._idle:
+            self._send(self.pool._idle.pop())
+        for _ in range(min(len(self.waiting) + len(self.busy), places) - len(self.busy) - len(self.starting)):
+            self._add_worker()
+
+    def _add_worker(self) -> None:
+        import ray
+
+        share = self.pool._share
+        options = {"num_cpus": share.cpus, "num_gpus": share.gpus, "accelerator_type": share.accelerator}
+        actor: Any = ray.remote(RaydistillWorker).options(**options).remote(self.pool._threads)
+        self.starting[actor.up.remote()] = _Worker(actor, share)
+
+    def _send(self, worker: _Worker) -> None:
+        import ray
+
+        if worker.share != self.pool._share:  # a larger one is waiting for its room
+            ray.kill(worker.actor)
+            self._fill()
+        elif self.waiting:
             index = self.waiting.popleft()
-            self.busy[worker.call.remote(self.function, self.common, dict(self.items[index]))] = (worker, index)
+            call = worker.actor.call.options(name=self.name)
+            self.busy[call.remote(self.function, self.common, dict(self.items[index]))] = (worker, index)
         else:
             self.pool._idle.append(worker)
 
@@ -129,34 +180,77 @@ class _UnderWay:
 
         worker = self.starting.pop(done)
         try:
-            ray.get(done)
-        except ray.exceptions.RayActorError:
-            self.stillborn += 1
+            worker.node = ray.get(done)
+        except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError):
+            before, self.alive = self.alive, _ids()
+            if before <= self.alive:  # else it died with its machine
+                self.stillborn += 1
             if self.stillborn > MAX_RESTARTS:
                 raise EnvironmentIssue(
                     f"{self.stillborn} workers in a row did not start (out of memory?); use fewer workers"
                 ) from None
-            self.add_worker()
+            self._fill()
             return
         self.stillborn = 0
         self._send(worker)
 
-    def _died(self, worker: Any, index: int) -> None:
+    def _died(self, worker: _Worker, index: int) -> None:
         import ray
 
-        self.deaths[index] += 1
-        if self.deaths[index] > MAX_RESTARTS:
+        deaths = self.deaths[index]
+        deaths.append(worker.node)
+        if len(deaths) > MAX_RESTARTS:  # an item is not to blame for a machine that died under it
+            living = {node for node in set(deaths) if _lives(node)}
+            deaths[:] = [node for node in deaths if node in living]
+        if len(deaths) > MAX_RESTARTS:
             raise EnvironmentIssue(
-                f"the process of item {index} died {self.deaths[index]} times (out of memory?); "
+                f"the process of item {index} died {len(deaths)} times (out of memory?); "
                 "use fewer workers, or smaller batches"
             ) from None
         logger.warning("the worker of item %d died, or its machine; the item is done again", index)
         self.waiting.appendleft(index)
-        ray.kill(worker)
-        others = len(self.starting)
+        ray.kill(worker.actor)
         self.pool.release()  # they may have died with it, or wait for room that is gone
-        for _ in range(1 + others):
-            self.add_worker()
+        self._fill()
+
+    def _too_small(self, worker: _Worker, index: int, error: OutOfMemory) -> None:
+        """Do an item again with a larger share, and all that come after it."""
+        import ray
+
+        ray.kill(worker.actor)
+        if worker.share == self.pool._share:
+            share = room.larger(worker.share, isinstance(error, OutOfGPUMemory))
+            if share is None:
+                raise type(error)(
+                    f"piece {index + 1} of {len(self.items)} ran out of memory with {worker.share} ({error}); {SMALLER}"
+                )
+            self.pool.enlarge(share)
+        self.waiting.appendleft(index)
+        self.told(index, f"out of memory with {worker.share}; done again with {self.pool._share}")
+        self._fill()
+
+
+def _ids() -> set[str]:
+    return {node["NodeID"] for node in room.alive()}
+
+
+def _lives(node: str) -> bool:
+    """Whether a machine is there. Ray takes its time to notice that one is not, so it is asked itself."""
+    if node not in _ids():
+        return False
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    there = NodeAffinitySchedulingStrategy(node, soft=False)
+    asked = ray.remote(_ids).options(num_cpus=0, scheduling_strategy=there).remote()
+    try:
+        ray.get(asked, timeout=VERDICT_SECONDS)
+    except ray.exceptions.GetTimeoutError:
+        ray.cancel(asked, force=True)
+        return False
+    except ray.exceptions.RayError:
+        return False
+    return True
 
 
 def device() -> str:
@@ -199,13 +293,19 @@ def signals_through() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class _Worker:
+class RaydistillWorker:
+    """A process that does one piece of work after another; its name is what Ray's dashboard shows."""
+
     def __init__(self, cpus: float) -> None:
         self.cpus = cpus
 
-    def up(self) -> None:
-        """Answers once the process runs."""
+    def up(self) -> str:
+        """Answers once the process runs: the id of its node."""
+        import ray
+
+        return str(ray.get_runtime_context().get_node_id())
 
     def call(self, function: Callable[..., Any], shared: Mapping[str, Any], item: Mapping[str, Any]) -> Any:
-        with threads(self.cpus):
+        """One piece of work."""
+        with threads(self.cpus), memory_watched():
             return function(**shared, **item, device=device())

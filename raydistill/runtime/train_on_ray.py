@@ -17,7 +17,7 @@ from ray import train
 from ray.train.torch import TorchTrainer, prepare_model
 
 from raydistill.errors import EnvironmentIssue, RaydistillError
-from raydistill.runtime.base import Team, threads
+from raydistill.runtime.base import Team, memory_watched, threads
 from raydistill.runtime.on_ray import OnRay
 from raydistill.runtime.pool import device, signals_through
 
@@ -34,6 +34,7 @@ def train_together(
     gpus: float,
     directory: Path,
     max_failures: int,
+    accelerator: str | None = None,
 ) -> None:
     """Call ``function(**shared, device=device, team=team)`` in ``workers`` processes that can reduce gradients together.
 
@@ -46,12 +47,13 @@ def train_together(
         gpus: GPUs of a member; 0 for none.
         directory: Ray Train's notes go below it, and are removed at the end.
         max_failures: how often the team is started again after a member died.
+        accelerator: the GPUs' type, see ``Share``; ``None``: any.
 
     Raises:
         ConfigError: the cluster has no room for one member.
         EnvironmentIssue: it has none for all, its nodes do not share the disk, or members died too often.
     """
-    places = runtime.capacity(cpus, gpus)
+    places = runtime.capacity(cpus, gpus, accelerator)
     if places < workers:
         raise EnvironmentIssue(f"nas.workers={workers}: this cluster has room for {places}; lower it")
     runtime.release()
@@ -62,7 +64,9 @@ def train_together(
     trainer = TorchTrainer(
         _member,
         train_loop_config={"function": function, "shared": ray.put(dict(shared)), "cpus": cpus},
-        scaling_config=train.ScalingConfig(num_workers=workers, use_gpu=gpus > 0, resources_per_worker=resources),
+        scaling_config=train.ScalingConfig(
+            num_workers=workers, use_gpu=gpus > 0, resources_per_worker=resources, accelerator_type=accelerator
+        ),
         run_config=train.RunConfig(
             name=f"{FOLDER}-{os.getpid()}",
             storage_path=str(directory.absolute()),
@@ -90,7 +94,7 @@ def _member(config: Mapping[str, Any]) -> None:
         train.report(dict(numbers))
 
     team = Team(context.get_world_rank(), context.get_world_size(), wrap, report)
-    with threads(config["cpus"]):
+    with threads(config["cpus"]), memory_watched():
         config["function"](**ray.get(config["shared"]), device=place, team=team)
 
 

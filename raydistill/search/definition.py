@@ -4,7 +4,7 @@ Nothing here imports Ray or Optuna, so a search can be read, changed and planned
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
@@ -15,6 +15,7 @@ from raydistill.distill.method import MethodConfig
 from raydistill.errors import ConfigError
 from raydistill.evaluate.protocol import EvaluateConfig, Protocol, protocol
 from raydistill.nas.space import NASConfig
+from raydistill.runtime.base import Share
 
 
 class When(Config):
@@ -74,8 +75,19 @@ def _ordered(self: Bounds) -> Bounds:
     return self
 
 
+Stage = Literal["experts", "search", "distill", "evaluate", "nas"]
+
+
+class Resources(Config):
+    """What a piece of one stage's work may use, where that differs from the budget's own."""
+
+    cpus: float | None = Field(None, gt=0)
+    gpus: float | None = Field(None, ge=0)
+    accelerator: str | None = Field(None, min_length=1)
+
+
 class Budget(Config):
-    """How much is tried, how early a poor trial ends, and what one trial may use."""
+    """How much is tried, how early a poor trial ends, and what one piece of work may use."""
 
     trials: int = Field(16, ge=1)
     parallel: int = Field(2, ge=1)
@@ -93,15 +105,35 @@ class Budget(Config):
     "First trials drawn at random, before the sampler models the results."
     cpus: float = Field(1, gt=0)
     gpus: float = Field(0, ge=0)
-    "Per trial; a fraction lets several trials share one GPU."
+    "Per trial, expert, student or network; a fraction lets several share one GPU."
+    accelerator: str | None = Field(None, min_length=1)
+    "Ray's name of the GPU's type, such as ``H100``, where a cluster has several; ``None``: any."
     final_cpus: float = Field(1, gt=0)
     "Cores of the final distillation."
+    resources: dict[Stage, Resources] = {}
+    'Stage → what differs from the above there, e.g. ``{"nas": Resources(gpus=0.25)}``.'
     max_failures: int = Field(2, ge=0)
     "How often a trial whose process dies is started again from its checkpoint."
     validation: Protocol = protocol("fast")
     "How the students are trained that rate a trial on the validation split."
     students: int = Field(1, ge=1)
     "Students that rate a trial at each rung and at its end."
+
+    @model_validator(mode="after")
+    def _accelerated(self) -> "Budget":
+        for stage, given in self.resources.items():
+            if given.accelerator is not None and self.of(stage).gpus == 0:
+                raise ValueError(f"resources.{stage}.accelerator={given.accelerator!r} needs gpus above 0")
+        if self.accelerator is not None and not any(self.of(stage).gpus for stage in get_args(Stage)):
+            raise ValueError(f"accelerator={self.accelerator!r} needs gpus above 0")
+        return self
+
+    def of(self, stage: Stage) -> Share:
+        """What a piece of a stage's work has."""
+        given = self.resources.get(stage, Resources())
+        cpus = given.cpus or (self.final_cpus if stage == "distill" else self.cpus)
+        gpus = self.gpus if given.gpus is None else given.gpus
+        return Share(cpus, gpus, (given.accelerator or self.accelerator) if gpus else None)
 
 
 class Search(Config):

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from raydistill.artifacts import FAILED
 from raydistill.data.load import TrainData
+from raydistill.errors import OutOfMemory
 from raydistill.runtime.local import Local
 from raydistill.search.definition import Search
 from raydistill.search.ledger import Ledger
 from raydistill.search.objective import REAL, Engine, run_trial
-from raydistill.search.trials import SILENT, Listener
+from raydistill.search.trials import SILENT, Listener, trial_unit
 
 
 def run_search(
@@ -26,7 +28,8 @@ def run_search(
         EnvironmentIssue: ``budget.gpus`` without a GPU, or the disk is full.
     """
     ledger = Ledger(search, run)
-    with runtime.worker(search.budget.cpus, search.budget.gpus) as device:
+    share = search.budget.of("search")
+    with runtime.worker(share.cpus, share.gpus) as device:
         for number in ledger.remaining():
             assignment = ledger.assign(number)
             listener.trial_started(number, assignment.params)
@@ -34,5 +37,8 @@ def run_search(
             def progress(step: int, numbers: Mapping[str, float], number: int = number) -> None:
                 listener.trial_progress(number, step, numbers)
 
-            run_trial(search, assignment, data, run, device, progress, engine)
+            try:
+                run_trial(search, assignment, data, run, device, progress, engine)
+            except OutOfMemory as error:
+                trial_unit(run, number).finish(FAILED, {}, message=f"out of memory: {error}")
             listener.trial_finished(ledger.settle(number))

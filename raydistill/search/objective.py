@@ -16,8 +16,10 @@ from raydistill.config import Scalar, fingerprint
 from raydistill.data.distilled import DistilledSet
 from raydistill.data.load import TrainData
 from raydistill.distill import loop
+from raydistill.errors import OutOfMemory
 from raydistill.evaluate import students
 from raydistill.experts import store
+from raydistill.runtime.base import memory_watched
 from raydistill.search.definition import Search
 from raydistill.search.stopping import Rivals, goes_on, rungs
 from raydistill.search.trials import SETTLED, trial_unit
@@ -59,7 +61,8 @@ def run_trial(
     """Run a trial to its end, from its checkpoint if it has one, and record in its unit what came of it.
 
     Returns with the unit ``completed``, ``stopped``, ``diverged`` or ``failed``; an exception in the work is recorded
-    (``error.txt``), not raised. A trial that is settled already is left as it is.
+    (``error.txt``), not raised. A trial that is settled already is left as it is. One that lacks memory is not settled, for
+    it may be given more.
 
     Args:
         search: the search.
@@ -69,6 +72,9 @@ def run_trial(
         device: where to compute.
         progress: told the numbers of noted steps.
         engine: the work.
+
+    Raises:
+        OutOfMemory: the trial goes on from its checkpoint when it is run again.
     """
     unit = trial_unit(run, assignment.number)
     with alone(unit.directory / ".lock"):
@@ -77,7 +83,10 @@ def run_trial(
         tags = {"method": search.distill.method, "dataset": search.data.source, "seed": str(search.seed)}
         unit.begin(trial_fingerprint(search, assignment.params), assignment.params, tags)
         try:
-            _Trial(search, assignment, data, run, device, progress, engine).run()
+            with memory_watched():
+                _Trial(search, assignment, data, run, device, progress, engine).run()
+        except OutOfMemory:
+            raise
         except Exception as error:  # one bad trial does not end a search
             write_text(unit.directory / "error.txt", traceback.format_exc())
             unit.finish(FAILED, {}, message=" ".join(f"{type(error).__name__}: {error}".split())[:500])

@@ -54,6 +54,9 @@ class Listener(Protocol):
     def trial_finished(self, record: TrialRecord) -> None:
         """A trial is settled."""
 
+    def trial_again(self, number: int, why: str) -> None:
+        """A trial goes on with more of a machine."""
+
 
 class Silent:
     """The listener that does nothing."""
@@ -65,6 +68,9 @@ class Silent:
         """Nothing."""
 
     def trial_finished(self, record: TrialRecord) -> None:
+        """Nothing."""
+
+    def trial_again(self, number: int, why: str) -> None:
         """Nothing."""
 
 

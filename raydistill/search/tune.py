@@ -19,7 +19,9 @@ from ray.tune.search import Searcher
 
 from raydistill.artifacts import FAILED
 from raydistill.data.load import TrainData
-from raydistill.runtime.base import threads
+from raydistill.errors import OutOfGPUMemory, OutOfMemory
+from raydistill.runtime import room
+from raydistill.runtime.base import SMALLER, Share, threads
 from raydistill.runtime.on_ray import OnRay
 from raydistill.runtime.pool import device, signals_through
 from raydistill.search.definition import Search
@@ -51,20 +53,32 @@ def run_search(
         ConfigError: the run folder holds another search's trials, or no machine has the CPUs or GPUs of one trial.
         EnvironmentIssue: the nodes do not share the disk of ``run``.
     """
-    budget = search.budget
     ledger = Ledger(search, run)
-    remaining = ledger.remaining()
-    if not remaining:
-        return
-    workers = min(budget.parallel, len(remaining), runtime.capacity(budget.cpus, budget.gpus))
+    share = search.budget.of("search")
+    while ledger.remaining():
+        runtime.capacity(*share)
+        searcher = FromLedger(ledger, listener)
+        _fit(search, run, data, runtime, searcher, share, engine)
+        if searcher.failure is not None:
+            raise searcher.failure
+        if not searcher.too_small:
+            return
+        share = _enlarged(searcher, share)
+
+
+def _fit(
+    search: Search, run: Path, data: TrainData, runtime: OnRay, searcher: "FromLedger", share: Share, engine: Engine
+) -> None:
+    """Have Tune run what remains, until all is settled or a trial needs more memory."""
+    budget, remaining = search.budget, searcher.waiting
+    workers = min(budget.parallel, len(remaining), runtime.capacity(*share))
     runtime.release()
     runtime.require_shared(run)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the listener is told of what fails
     os.environ.update(SETTINGS, TUNE_MAX_PENDING_TRIALS_PG=str(workers))
-    searcher = FromLedger(ledger, listener)
     trainable = tune.with_parameters(_trial, search=search, data=data, run=run.absolute(), engine=engine)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, {"cpu": budget.cpus, "gpu": budget.gpus}),
+        tune.with_resources(trainable, room.wanted(share)),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=KeepWorkers(workers),
@@ -83,8 +97,21 @@ def run_search(
     )
     with signals_through():
         tuner.fit()
-    if searcher.failure is not None:
-        raise searcher.failure
+
+
+def _enlarged(searcher: "FromLedger", share: Share) -> Share:
+    """Twice the share for the trials that ran out of memory; where no machine has more they have failed."""
+    more = room.larger(share, any(isinstance(error, OutOfGPUMemory) for error in searcher.too_small.values()))
+    for number, error in searcher.too_small.items():
+        unit = trial_unit(searcher.ledger.run, number)
+        if more is None:
+            unit.finish(FAILED, {}, message=f"out of memory with {share} ({error}); {SMALLER}")
+            searcher.listener.trial_finished(searcher.ledger.settle(number))
+        else:
+            why = f"out of memory with {share}; goes on with {more}"
+            unit.note(why)
+            searcher.listener.trial_again(number, why)
+    return more or share
 
 
 class KeepWorkers(FIFOScheduler):
@@ -107,6 +134,8 @@ class KeepWorkers(FIFOScheduler):
 
 NUMBERS = "numbers/"
 "What a trial reports, as Tune flattens it."
+MEMORY, WHY, GPU = "out_of_memory", "why", "gpu"
+"What a trial reports last that needs more memory: of what, and the words of the exception."
 
 
 class FromLedger(Searcher):
@@ -118,10 +147,12 @@ class FromLedger(Searcher):
         self.waiting = ledger.remaining()
         self.numbers: dict[str, int] = {}
         self.failure: Exception | None = None
+        self.too_small: dict[int, OutOfMemory] = {}
+        "Trials whose share was."
 
     def suggest(self, trial_id: str) -> Any:
         """The trial's config, ``None`` while the next must wait for others to end, or ``FINISHED``."""
-        if not self.waiting or self.failure is not None:
+        if not self.waiting or self.failure is not None or self.too_small:
             return Searcher.FINISHED
         if not self.ledger.ready(self.waiting[0]):
             return None
@@ -135,13 +166,19 @@ class FromLedger(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Pass a trial's numbers on."""
         numbers = {key.removeprefix(NUMBERS): v for key, v in result.items() if key.startswith(NUMBERS)}
-        if numbers:
+        if MEMORY in result:
+            error = OutOfGPUMemory if result[MEMORY] == GPU else OutOfMemory
+            self.too_small[self.numbers[trial_id]] = error(result[WHY])
+        elif numbers:
             self.listener.trial_progress(self.numbers[trial_id], result["timesteps_total"], numbers)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Read how it ended; Tune says ``error`` when its process died more often than is allowed."""
+        number = self.numbers.pop(trial_id)
+        if number in self.too_small:
+            return
         try:
-            self._settle(self.numbers.pop(trial_id), error)
+            self._settle(number, error)
         except Exception as failure:  # Tune would take it for the trial's own
             self.failure = failure
 
@@ -167,8 +204,11 @@ def _trial(config: Mapping[str, Any], search: Search, data: TrainData, run: Path
         tune.report({"timesteps_total": step, "numbers": dict(numbers)})  # TensorBoard's axis has that name
 
     assignment = Assignment(config["number"], config["params"], dict(config["rivals"]))
-    with threads(search.budget.cpus):
-        run_trial(search, assignment, data, run, device(), progress, engine)
+    with threads(search.budget.of("search").cpus):
+        try:
+            run_trial(search, assignment, data, run, device(), progress, engine)
+        except OutOfMemory as error:
+            tune.report({MEMORY: GPU if isinstance(error, OutOfGPUMemory) else "host", WHY: str(error)})
 
 
 def _name(trial: Any) -> str:

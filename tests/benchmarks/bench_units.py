@@ -60,9 +60,9 @@ class Noted:
     def __init__(self, runtime: Runtime, clock: Clock) -> None:
         self.runtime, self.clock = runtime, clock
 
-    def capacity(self, cpus: float, gpus: float) -> int:
+    def capacity(self, *share: Any) -> int:
         """As the runtime's."""
-        return self.runtime.capacity(cpus, gpus)
+        return self.runtime.capacity(*share)
 
     def map(self, *given: Any, **how: Any) -> Any:
         """As the runtime's."""

@@ -36,7 +36,7 @@ def workers(cluster: Nodes) -> list[int]:
     found = []
     for pid in descendants(cluster.process.pid):
         with suppress(OSError):
-            if b"ray::_Worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"ray::RaydistillWorker" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 found.append(pid)
     return found
 

@@ -1,6 +1,6 @@
 """A cluster of several nodes on this machine, in a process of its own: a head without cores, and workers of one core each.
 
-Started as a program it reads a command a line (``add``, ``kill``, ``end``) and answers each with one line.
+Started as a program it reads a command a line (``add``, ``kill``) and answers each with one line.
 """
 
 import json
@@ -43,7 +43,7 @@ class Nodes(NamedTuple):
     process: "subprocess.Popen[str]"
 
     def tell(self, command: str) -> str:
-        """``add`` a worker, or ``kill`` the one that was there longest; returns what was answered."""
+        """``add`` a worker (``add {"num_gpus": 1}``: another kind), or ``kill`` the oldest; returns how many there are."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(command + "\n")
@@ -101,8 +101,8 @@ def _serve(workers: int) -> None:
     there = [cluster.add_node(num_cpus=1) for _ in range(workers)]
     say(cluster.address)
     for line in sys.stdin:
-        if line.strip() == "add":
-            there.append(cluster.add_node(num_cpus=1))
+        if line.startswith("add"):
+            there.append(cluster.add_node(**{"num_cpus": 1, **json.loads(line.removeprefix("add").strip() or "{}")}))
             say(len(there))
         elif line.strip() == "kill" and there:
             raylet = there.pop(0).all_processes["raylet"][0].process.pid

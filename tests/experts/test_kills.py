@@ -24,7 +24,7 @@ from tests.tiny import call, write_search
 KILLS = int(os.environ.get("RAYDISTILL_KILLS", "3"))
 COUNT, GRANT, PATIENCE = 4, 3, 500.0
 SETTINGS = ("--set", f"distill.experts.count={COUNT}", "--set", f"distill.max_start_epoch={KILLS}")
-ACTOR, IDLE = b"ray::_Worker", b"ray::IDLE"
+ACTOR, IDLE = b"ray::RaydistillWorker", b"ray::IDLE"
 KINDS = ("actor", "driver", "idle worker")
 Process = tuple[int, str]
 "Process id and start time: ids are used again."

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from raydistill.errors import ConfigError
+from raydistill.errors import ConfigError, OutOfGPUMemory, OutOfMemory
 from raydistill.runtime.local import Local
 from tests.runtime import work
 
@@ -35,3 +35,24 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"gpus=0\.5: PyTorch sees no GPU here; set it to 0"):
         list(Local().map(work.refuse, [{"x": 3}], {}, gpus=0.5))
+
+
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB.\nSee …"), OutOfGPUMemory),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"), OutOfMemory),
+        (MemoryError("Unable to allocate 9 TiB"), OutOfMemory),
+    ],
+)
+def test_memory_that_does_not_suffice_is_one_line(error: Exception, named: type[Exception]) -> None:
+    with pytest.raises(
+        named, match=r"^piece 1 of 1 ran out of memory \([^\n]*\); use smaller batches or networks, or"
+    ) as caught:
+        list(Local().map(work.fail, [{"error": error}], {}))
+    assert type(caught.value) is named
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    with pytest.raises(RuntimeError, match=r"^mat1 and mat2$"):
+        list(Local().map(work.fail, [{"error": RuntimeError("mat1 and mat2")}], {}))

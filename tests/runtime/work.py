@@ -85,3 +85,13 @@ def train_and_die(at: int, directory: str, team: Team, **given: Any) -> None:
         team.report(numbers)
 
     train_full(directory=directory, team=team._replace(report=report), **given)
+
+
+def title(device: str) -> str:
+    """What the own process is called."""
+    return Path("/proc/self/cmdline").read_bytes().split(b"\0")[0].decode()
+
+
+def fail(error: Exception, device: str) -> None:
+    """Raise it."""
+    raise error

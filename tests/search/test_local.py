@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from raydistill.artifacts import COMPLETED, DIVERGED, FAILED, STOPPED
 from raydistill.config import Scalar
@@ -44,6 +45,23 @@ class Heard:
 
     def trial_finished(self, record: TrialRecord) -> None:
         self.events.append(("finished", record.number, record.status))
+
+    def trial_again(self, number: int, why: str) -> None:
+        self.events.append(("again", number, why))
+
+
+def starving(config: Any, data: Any, *, directory: Path, **rest: Any) -> Any:
+    """Trial 1 lacks memory."""
+    if directory.name == "0001":
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried 2 GiB.")
+    return fakes.distill(config, data, directory=directory, **rest)
+
+
+def test_a_trial_that_lacks_memory_fails_and_the_others_go_on(tmp_path: Path) -> None:
+    run_search(make_search(trials=3), tmp_path, make_data(), Local(), engine=Engine(starving, fakes.rate))
+    found = read_trials(tmp_path)
+    assert [r.status == FAILED for r in found] == [False, True, False]
+    assert found[1].message == "out of memory: CUDA out of memory. Tried 2 GiB."
 
 
 def essence(run: Path) -> list[tuple[Any, ...]]:

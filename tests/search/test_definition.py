@@ -1,0 +1,51 @@
+"""What a piece of each stage's work has of a machine."""
+
+import pytest
+
+from raydistill.errors import ConfigError
+from raydistill.runtime.base import Share
+from raydistill.search.definition import Budget, Resources
+from tests.search.fakes import make_search
+
+
+def test_without_more_words_all_stages_have_the_same_but_the_final_distillation_its_own_cores() -> None:
+    budget = Budget(cpus=2, gpus=0.5, final_cpus=3)
+    assert budget.of("experts") == budget.of("search") == budget.of("evaluate") == budget.of("nas") == Share(2, 0.5)
+    assert budget.of("distill") == Share(3, 0.5)
+
+
+def test_a_stage_differs_where_it_says_so() -> None:
+    given = {"nas": Resources(gpus=0.25), "distill": Resources(cpus=8, accelerator="A100"), "search": Resources(gpus=0)}
+    budget = Budget(gpus=1, accelerator="H100", final_cpus=2, resources=given)
+    assert budget.of("nas") == Share(1, 0.25, "H100")
+    assert budget.of("distill") == Share(8, 1, "A100")
+    assert budget.of("search") == Share(1, 0, None)
+    assert str(budget.of("nas")) == "cpus=1 gpus=0.25 accelerator=H100"
+
+
+def test_it_can_be_said_on_the_command_line_and_a_search_of_before_still_reads() -> None:
+    search = make_search()
+    changed = search.override({"budget.resources": '{"nas": {"gpus": 0.25}}'})
+    assert changed.budget.of("nas") == Share(1, 0.25)
+    assert type(search).parse(changed.to_json()) == changed
+    stored = search.to_json()
+    del stored["budget"]["resources"], stored["budget"]["accelerator"]
+    assert type(search).parse(stored) == search
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"accelerator": "H100"}, "Budget: accelerator='H100' needs gpus above 0"),
+        (
+            {"resources": {"nas": {"accelerator": "H100"}}},
+            r"Budget: resources\.nas\.accelerator='H100' needs gpus above 0",
+        ),
+        ({"resources": {"nsa": {"gpus": 1}}}, "input should be 'experts', 'search', 'distill', 'evaluate' or 'nas'"),
+        ({"resources": {"nas": {"gpu": 1}}}, "unknown setting 'resources.nas.gpu'"),
+        ({"resources": {"nas": {"cpus": 0}}}, "greater than 0"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(given: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Budget.parse(given)
