@@ -14,6 +14,7 @@ import raydistill
 ROOT = Path(raydistill.__file__).parent
 LAYERS = (
     ("config", "registry", "errors", "interrupts", "seeding", "provenance"),
+    ("storage",),
     ("artifacts",),
     ("models", "data"),
     ("experts",),
@@ -33,8 +34,9 @@ ALLOWED = {
     "ray": ("runtime/jobs.py", "runtime/on_ray.py", "runtime/pool.py", "runtime/train_on_ray.py", "search/tune.py"),
     "optuna": ("search/",),
     "mlflow": ("track/to_mlflow.py",),
+    "fsspec": ("storage.py",),
 }
-HEAVY = ("ray", "optuna", "mlflow", "torchvision", "sklearn", "matplotlib", "pandas", "scipy")
+HEAVY = ("ray", "optuna", "mlflow", "fsspec", "torchvision", "sklearn", "matplotlib", "pandas", "scipy")
 MODULES = sorted(ROOT.rglob("*.py"))
 
 
