@@ -41,8 +41,7 @@ class Appraisal:
         seed: int,
         data_root: Path | None,
     ) -> None:
-        inner = path / "units" / "distill" / "final" / "set"
-        self.images = images = DistilledSet.load(inner if inner.exists() else path)
+        self.images = images = DistilledSet.load(path)
         if source:
             data = DataConfig(source=source)
         elif recorded := images.manifest.get("data"):

@@ -4,14 +4,13 @@ Both are written atomically: whoever looks sees the whole old state or the whole
 Nothing here unpickles anything, so artefacts from others are safe to read.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from raydistill import storage
 from raydistill.errors import ArtifactError, EnvironmentIssue
+from raydistill.storage import MANIFEST as MANIFEST
+from raydistill.storage import TENSORS as TENSORS
+from raydistill.storage import alone as alone
+from raydistill.storage import checksum as checksum
 
 SCHEMA = 1
-MANIFEST = "manifest.json"
-TENSORS = "tensors.safetensors"
 
 Status = str
 RUNNING, COMPLETED, DIVERGED, STOPPED, FAILED = "running", "completed", "diverged", "stopped", "failed"
@@ -40,8 +42,9 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` atomically and durably, making its folder.
 
     Raises:
-        EnvironmentIssue: the disk is full or the folder cannot be written.
+        EnvironmentIssue: the disk is full, or the folder or storage cannot be written.
     """
+    storage.put(path, data)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -77,7 +80,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ArtifactError(f"no {path.name} in {path.parent}; is this a folder that raydistill wrote?") from None
+        raise ArtifactError(
+            f"no {path.name} in {storage.shown(path.parent)}; is this a folder that raydistill wrote?"
+        ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ArtifactError(f"{path} is damaged ({error}); delete it and run again with --resume") from None
 
@@ -91,12 +96,7 @@ def save_folder(path: Path, kind: str, manifest: Mapping[str, Any], tensors: Map
         manifest: plain JSON values.
         tensors: name → tensor; copied to the CPU and made contiguous.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
-    except OSError as error:
-        raise EnvironmentIssue(f"cannot write {path}: {error.strerror or error}; choose another --out") from error
-    try:
+    with _replacing(path) as fresh:
         # Real copies: safetensors refuses tensors that share memory, as views of one batch do.
         copies = {n: t.detach().to("cpu").clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}
         save_file(copies, fresh / TENSORS)
@@ -104,7 +104,28 @@ def save_folder(path: Path, kind: str, manifest: Mapping[str, Any], tensors: Map
             os.fsync(file.fileno())
         stamped = {"schema": SCHEMA, "kind": kind, **manifest, "checksums": {TENSORS: checksum(fresh / TENSORS)}}
         write_json(fresh / MANIFEST, stamped)
+
+
+def copy_folder(source: Path, path: Path) -> None:
+    """Write the artefact folder ``source`` once more as ``path``, as ``save_folder`` does."""
+    storage.fetch_folder(source)
+    with _replacing(path) as fresh:
+        for name in (TENSORS, MANIFEST):
+            shutil.copyfile(source / name, fresh / name)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """An empty folder that takes the place of ``path`` when it has been filled."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    except OSError as error:
+        raise EnvironmentIssue(f"cannot write {path}: {error.strerror or error}; choose another --out") from error
+    try:
+        yield fresh
         os.chmod(fresh, 0o755)
+        storage.put_folder(path, fresh)
         swap_in(fresh, path)
     except (OSError, SafetensorError) as error:
         raise EnvironmentIssue(f"cannot write {path}: {error}; free space or choose another --out") from error
@@ -131,20 +152,22 @@ def load_folder(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor
     Raises:
         ArtifactError: missing, of another kind or schema, or damaged.
     """
+    storage.fetch_folder(path)
     old = path.with_name(f".{path.name}.old")
     if not path.exists() and old.exists():
         os.replace(old, path)
+    where = storage.shown(path)
     if not path.is_dir():
-        raise ArtifactError(f"no {kind} at {path}: there is no such folder")
+        raise ArtifactError(f"no {kind} at {where}: there is no such folder")
     manifest = read_json(path / MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("kind") != kind:
         found = manifest.get("kind") if isinstance(manifest, dict) else None
-        raise ArtifactError(f"{path} holds a {found or 'foreign manifest'}, not a {kind}")
+        raise ArtifactError(f"{where} holds a {found or 'foreign manifest'}, not a {kind}")
     if manifest.get("schema") != SCHEMA:
-        raise ArtifactError(f"{path} has schema {manifest.get('schema')}; this version reads schema {SCHEMA}")
+        raise ArtifactError(f"{where} has schema {manifest.get('schema')}; this version reads schema {SCHEMA}")
     file = path / TENSORS
     if not file.is_file():
-        raise ArtifactError(f"{path} has no {TENSORS}; it is incomplete, make it again")
+        raise ArtifactError(f"{where} has no {TENSORS}; it is incomplete, make it again")
     sums = manifest.get("checksums")
     if not isinstance(sums, dict) or checksum(file) != sums.get(TENSORS):
         raise ArtifactError(f"{file} does not match its checksum; it is damaged, make it again")
@@ -152,12 +175,6 @@ def load_folder(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor
         return manifest, load_file(file)
     except SafetensorError as error:
         raise ArtifactError(f"{file} is damaged ({error}); make it again") from None
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Unit:
@@ -241,6 +258,7 @@ class Unit:
                         # A kill cut the last line short; the new one must not be glued to it.
                         file.write(b"\n")
                 file.write(json.dumps({"step": step, **numbers}).encode() + b"\n")
+            storage.send(self.history_file)
         except OSError as error:
             raise _unwritable(self.history_file, error) from error
 
@@ -262,6 +280,12 @@ class Unit:
         write_text(self.history_file, "".join(json.dumps(line) + "\n" for line in kept))
 
 
+def remove(path: Path) -> None:
+    """Remove a folder and all that is in it; nothing to do where there is none."""
+    storage.delete(path)
+    shutil.rmtree(path, ignore_errors=True)
+
+
 def units(run: Path, kind: str | None = None) -> Iterator[Unit]:
     """The begun units of a run folder in name order, of one kind or of all."""
     for file in sorted((run / "units").glob(f"{kind or '*'}/*/unit.json")):
@@ -281,13 +305,3 @@ def folder_exists(path: Path) -> bool:
 def fingerprint_of(*parts: str | int) -> str:
     """16 hex digits of several fingerprints or numbers together."""
     return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()[:16]
-
-
-@contextmanager
-def alone(lock: Path) -> Iterator[None]:
-    """Wait until no other process holds the file ``lock``; a killed driver's workers live on for some seconds."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with open(lock, "w") as file:
-        with suppress(OSError):  # a network disk without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
-from raydistill import cli_data, cli_jobs, cli_run
+from raydistill import cli_data, cli_jobs, cli_run, storage
 from raydistill.cli_options import (
     Address,
     AsJson,
@@ -26,6 +26,7 @@ from raydistill.cli_options import (
     Seed,
     Set,
     Simulate,
+    Stored,
     TrackingUri,
 )
 from raydistill.errors import (
@@ -141,7 +142,7 @@ def plan(
 
     Example: raydistill plan searches/nas_mnist.py:study --data-root DIR --simulate 1,8,64,256,1000
     """
-    from raydistill import definitions, plan, simulation
+    from raydistill import definitions, plan, results, simulation
     from raydistill.track import Progress
 
     sizes = simulation.sizes(simulate) if simulate else []
@@ -150,6 +151,7 @@ def plan(
     with interruptible(), cli_run.runtime(address) as runtime:
         from raydistill.stages import Experiment
 
+        results.fetch(out / search.name)
         experiment = Experiment(search, out / search.name, runtime, Progress(quiet=True), data_root)
         experiment.check()
         found = plan.forecast(search, experiment.data, runtime, data_root)
@@ -169,7 +171,7 @@ app.command()(cli_jobs.jobs)
 
 @app.command()
 def evaluate(
-    distilled_set: Annotated[Path, typer.Argument(help="A distilled set: RUN/units/distill/final/set, or RUN itself.")],
+    distilled_set: Stored,
     network: Annotated[str, typer.Option("--network", help="The students' architecture.")] = "ConvNetD3",
     students: Annotated[int, typer.Option("--students", min=1, help="Networks trained from scratch.")] = 5,
     protocol: Annotated[str, typer.Option("--protocol", help="seed, field or fast.")] = "field",
@@ -194,26 +196,36 @@ def evaluate(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders; several are compared.")],
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the page. [default: RUN/report]")] = None,
+    runs: Annotated[
+        list[Path],
+        typer.Argument(parser=storage.place, metavar="RUN…", help="Run folders or their URIs; several are compared."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", parser=storage.place, metavar="DIR|URI", help="Folder of the page. [default: RUN/report]"
+        ),
+    ] = None,
 ) -> None:
     """Tables and pictures as one HTML page (and PNG, CSV, Markdown) from run folders alone."""
+    from raydistill import results
     from raydistill.report.page import write_report
 
+    for run in runs:
+        results.fetch(run)
     print(write_report(runs, out or (runs[0] / "report" if len(runs) == 1 else Path("report"))))
 
 
 @app.command()
 def export(
-    distilled_set: Annotated[Path, typer.Argument(help="A distilled set's folder, or a run's.")],
+    distilled_set: Stored,
     to: Annotated[Literal["png", "npz", "imagefolder"], typer.Option("--to", help="Format.")] = "png",
     out: Annotated[Path, typer.Option("--out", help="File (png, npz) or folder (imagefolder).")] = Path("distilled"),
 ) -> None:
     """A distilled set as a picture, as NumPy arrays, or as one PNG an image."""
     from raydistill.report.export import export as write
 
-    inner = distilled_set / "units" / "distill" / "final" / "set"
-    print(write(inner if inner.exists() else distilled_set, to, out))
+    print(write(distilled_set, to, out))
 
 
 app.command()(cli_data.data)

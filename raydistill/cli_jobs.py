@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from raydistill import storage
 from raydistill.cli_options import AsJson, Given, Resume, Seed, Set
 from raydistill.errors import ConfigError, without_credentials
 from raydistill.interrupts import Interrupted, interruptible
@@ -24,7 +25,10 @@ Head = Annotated[
 ]
 RemoteOut = Annotated[
     str,
-    typer.Option("--out", help="Where run folders are made: a folder of the cluster, relative to the home there."),
+    typer.Option(
+        "--out",
+        help="Where run folders are made: a folder of the cluster, relative to the home there, or s3://BUCKET/PREFIX.",
+    ),
 ]
 RemoteData = Annotated[
     str | None,
@@ -172,7 +176,13 @@ def _inside(given: str) -> str:
 
 
 def _there(folder: str) -> str:
-    """A folder of the cluster as its shell reads it. The job runs in a copy of ours that Ray removes, so not there."""
+    """A folder of the cluster as its shell reads it. The job runs in a copy of ours that Ray removes, so not there.
+
+    Raises:
+        ConfigError: an address of no known form, or with credentials in it.
+    """
+    if storage.ADDRESS.match(folder):
+        return shlex.quote(storage.address(storage.place(folder)))
     path = PurePosixPath(folder.removeprefix("~/"))
     return shlex.quote(str(path)) if path.is_absolute() else f'"$HOME"/{shlex.quote(str(path))}'
 

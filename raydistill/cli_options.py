@@ -1,11 +1,11 @@
 """Options that several commands share."""
 
-import re
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 import typer
 
+from raydistill import storage
 from raydistill.errors import ConfigError
 
 
@@ -15,15 +15,23 @@ def local(context: typer.Context, option: typer.CallbackParam, folder: Path | No
     Raises:
         ConfigError: it is an address such as ``s3://BUCKET``.
     """
-    if folder is not None and re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(folder)):
-        raise ConfigError(
-            f"{option.opts[0]}: {str(folder).split(':')[0]}://… is an address; give a folder, on a cluster one that all "
-            "nodes share"
-        )
+    if folder is not None and storage.ADDRESS.match(str(folder)):
+        raise ConfigError(f"{option.opts[0]}: {str(folder).split(':')[0]}://… is an address; give a folder")
     return folder
 
 
-Out = Annotated[Path, typer.Option("--out", callback=local, help="Where run folders are made.")]
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        parser=storage.place,
+        metavar="DIR|URI",
+        help="Where run folders are made: a folder, or s3://BUCKET/PREFIX (gs://…, needs raydistill[s3] or [gcs]).",
+    ),
+]
+Stored = Annotated[
+    Path, typer.Argument(parser=storage.place, metavar="SET", help="A distilled set's folder, or a run's; or its URI.")
+]
 DataRoot = Annotated[
     Path | None,
     typer.Option(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from raydistill import storage
 from raydistill.cli_options import Address, AsJson, DataRoot, Given, Options, Out, Quiet, Resume, Seed, Set, TrackingUri
 from raydistill.errors import DataError, RaydistillError
 from raydistill.interrupts import Interrupted, interruptible
@@ -70,7 +71,7 @@ def one(search: "Search", stages: tuple[str, ...], options: Options, budget: flo
     from raydistill import results
     from raydistill.track import Progress
 
-    _check_uri(options)
+    _arrive(options, search)
     with interruptible(), runtime(options.address) as computes, closing(Progress(options.quiet)) as progress:
         if budget is not None:
             search = fitted({"": search}, budget, computes, progress, options)[""]
@@ -95,7 +96,7 @@ def reproduce(found: "Reproduction", options: Options, budget: float | None, giv
     from raydistill.stages import Experiment
     from raydistill.track import Progress
 
-    _check_uri(options)
+    _arrive(options, *found.parts.values())
     for search in found.parts.values():
         results.check_fresh(options.out / search.name, options.resume)
     failed: dict[str, str] = {}
@@ -132,7 +133,7 @@ def reproduce(found: "Reproduction", options: Options, budget: float | None, giv
 def _places(options: Options) -> str:
     """The options without which a command would look somewhere else."""
     words = ["--data-root", str(options.data_root)] if options.data_root else []
-    words += ["--out", str(options.out)] if options.out != Path("runs") else []
+    words += ["--out", storage.shown(options.out)] if options.out != Path("runs") else []
     return shlex.join(words)
 
 
@@ -162,11 +163,16 @@ def fitted(
     return {name: fresh.get(name) or begun[name] for name in searches}
 
 
-def _check_uri(options: Options) -> None:
+def _arrive(options: Options, *searches: "Search") -> None:
+    """Find out before anything is computed whether it can be stored and tracked, and bring here what is stored already."""
+    from raydistill import results
     from raydistill.track.to_mlflow import checked_uri
 
     if options.tracking_uri:
         checked_uri(options.tracking_uri)
+    storage.check(options.out)
+    for search in searches:
+        results.fetch(options.out / search.name)
 
 
 def _computed(
@@ -222,6 +228,8 @@ def _perform(experiment: "Experiment", stages: tuple[str, ...], tracking: "Track
             results.update(folder, report="report/index.html")
             write_report([folder], folder / "report")
         delivery = tracking.close(timeout=60.0 if status == "FINISHED" else 15.0, status=status)
+        if (folder / "mlflow.db").exists():
+            storage.send(folder / "mlflow.db")
         mlflow = {"tracking_uri": delivery.tracking_uri, "experiment": delivery.experiment, "run_id": delivery.run_id}
         results.update(folder, mlflow=mlflow)
 
@@ -234,6 +242,8 @@ def _conclude(folder: Path, delivery: "Delivery", ui: str) -> None:
     console = Console()
     print_accuracy(folder, console)
     print(f"Report  {folder / 'report' / 'index.html'}")
+    if storage.mirrored(folder):
+        print(f"Stored  {storage.shown(folder)}")
     if not delivery.delivered:
         print(f"MLflow  {delivery.message}")
     print(f"MLflow  {ui}")

@@ -8,7 +8,7 @@ import runpy
 from collections.abc import Sequence
 from pathlib import Path
 
-from raydistill import artifacts
+from raydistill import artifacts, storage
 from raydistill.errors import ArtifactError, ConfigError, UnknownNameError
 from raydistill.search.definition import Search
 from raydistill.search.reproduction import Reproduction
@@ -21,7 +21,7 @@ def load(given: str, settings: Sequence[str] = (), seed: int | None = None) -> S
     """Read a search and change single values.
 
     Args:
-        given: ``searches/FILE.py``, ``searches/FILE.py:NAME``, or a ``search.json``.
+        given: ``searches/FILE.py``, ``searches/FILE.py:NAME``, or a ``search.json``, also at an address.
         settings: ``KEY=VALUE`` with dotted keys.
         seed: replaces the search's.
 
@@ -58,7 +58,7 @@ def load_any(given: str, settings: Sequence[str] = (), seed: int | None = None) 
 def whole_of(given: str) -> Reproduction | None:
     """The several searches that ``FILE.py:NAME``, which loads, is one of; ``None`` for any other search."""
     path, _, variable = given.partition(":")
-    if not variable:
+    if not variable or storage.ADDRESS.match(given):
         return None
     found = runpy.run_path(path).get(DEFAULT)
     return found if isinstance(found, Reproduction) and variable in found.parts else None
@@ -67,15 +67,18 @@ def whole_of(given: str) -> Reproduction | None:
 def _read(given: str) -> Search | Reproduction:
     name, _, variable = given.partition(":")
     path = Path(name)
+    if storage.ADDRESS.match(given):
+        name, path = given, storage.place(given)
+        storage.fetch(path)
     if not os.path.isfile(path):
         there = sorted(str(p) for p in Path("searches").glob("*.py"))
         hint = f"there is {', '.join(there)}" if there else "give the path of a search file"
         raise ConfigError(f"no search file {name!r}; {hint}")
-    if path.suffix == ".json":
+    if path.suffix == ".json" or storage.mirrored(path):  # code is not taken from there
         try:
             return Search.parse(artifacts.read_json(path))
         except (ArtifactError, ConfigError) as error:
-            raise ConfigError(f"{path} is no search: {error}") from None
+            raise ConfigError(f"{storage.shown(path)} is no search: {error}") from None
     if path.suffix != ".py":
         raise ConfigError(f"{path} is neither a search file (.py) nor a stored search (.json)")
     return _from_python(path, variable or DEFAULT)

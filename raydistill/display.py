@@ -39,10 +39,10 @@ class Several:
         for one in self.displays:
             one.stage(name, total, unit)
 
-    def advance(self, stage: str, n: int = 1, text: str = "") -> None:
+    def advance(self, stage: str, n: int = 1, text: str = "", share: float | None = None) -> None:
         """``n`` more units of a stage are done."""
         for one in self.displays:
-            one.advance(stage, n, text)
+            one.advance(stage, n, text, share)
 
     def trial(self, number: int, step: int, total: int, numbers: Mapping[str, float], status: str = "running") -> None:
         """A trial has come to ``step``, or has ended."""

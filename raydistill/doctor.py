@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from raydistill import provenance
+from raydistill import provenance, storage
 from raydistill.data.describe import Row, describe
 from raydistill.errors import ConfigError, RaydistillError, UnknownNameError, without_credentials
 from raydistill.experts import store
@@ -91,7 +91,7 @@ def show_experts(out: Path, prune: Sequence[str], as_json: bool) -> None:
         print(json.dumps([one._asdict() | {"path": str(one.path)} for one in entries.values()]))
         return
     if not entries:
-        print(f"no expert trajectories in {cache}; `raydistill experts SEARCH` trains them")
+        print(f"no expert trajectories in {storage.shown(cache)}; `raydistill experts SEARCH` trains them")
         return
     from rich.console import Console
     from rich.table import Column, Table
@@ -110,7 +110,7 @@ def examine(address: str | None, tracking_uri: str | None, out: Path, root: Path
     checks: list[Callable[[], list[Finding]]] = [
         _packages,
         _devices,
-        lambda: [_disk(out)],
+        lambda: [_disk(out), *_storage(out)],
         lambda: _data(root),
         lambda: [_ray(address)],
         lambda: [_mlflow(tracking_uri)],
@@ -150,6 +150,16 @@ def _disk(out: Path) -> Finding:
     return Finding(
         "disk", free >= LEAST_FREE, text if free >= LEAST_FREE else f"{text}; free some, or choose another --out"
     )
+
+
+def _storage(out: Path) -> list[Finding]:
+    if not storage.mirrored(out):
+        return []
+    try:
+        storage.check(out)
+    except RaydistillError as error:
+        return [Finding("storage", False, str(error))]
+    return [Finding("storage", True, f"{storage.shown(out)} can be written")]
 
 
 def _data(root: Path | None) -> list[Finding]:

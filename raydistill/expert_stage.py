@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from raydistill import artifacts, results
+from raydistill import artifacts, results, storage
 from raydistill.artifacts import COMPLETED, Unit
 from raydistill.checks import extremes
 from raydistill.config import fingerprint
@@ -121,7 +121,7 @@ def run_experts(
         "config": want.config,
         "network": want.network,
         "epochs": want.epochs,
-        "root": str(place.root.absolute()),
+        "root": storage.address(place.root),
     }
     items: list[dict[str, Any]] = [{"index": index} for index in todo]
     work: Callable[..., dict[str, Any]] = train_item
@@ -210,6 +210,7 @@ def _expert_or_set(
 
 def _open(place: Place, want: Wanted) -> list[int]:
     """Trajectories that are not there, damaged or too short."""
+    storage.fetch(place.root)
     found = {index: finished(place.trajectory(index)) for index in range(want.config.count)}
     return [index for index, manifest in found.items() if manifest is None or manifest["epochs"] < want.epochs]
 
@@ -233,7 +234,7 @@ def _score(search: Search, want: Wanted, place: Place, data: TrainData, runtime:
     todo = [index for index in range(difficulty.networks) if not readable(place.scores(index))]
     display.stage("difficulty", difficulty.networks, "networks")
     display.advance("difficulty", difficulty.networks - len(todo))
-    items = [{"index": index, "directory": str(place.scores(index).absolute())} for index in todo]
+    items = [{"index": index, "directory": storage.address(place.scores(index))} for index in todo]
     shared = {"data": data, "config": difficulty, "network": want.network, "seed": want.config.seed}
     for _ in runtime.map(
         score_item, items, shared, *search.budget.of("experts"), told=lambda _, text: display.note(text)
@@ -245,13 +246,14 @@ def _begin(search: Search, run: Path, place: Place, index: int) -> Unit:
     unit = Unit(run / "units" / "experts" / f"{index:04d}")
     mark = artifacts.fingerprint_of(place.root.name, index)
     if unit.read().get("fingerprint") != mark:
-        shutil.rmtree(unit.directory, ignore_errors=True)
+        artifacts.remove(unit.directory)
         params = {"index": index, "cache": place.root.name}
         unit.begin(mark, params, results.tags(search))
     return unit
 
 
 def _end(unit: Unit, place: Place, index: int) -> None:
+    storage.fetch(place.trajectory(index))
     manifest = finished(place.trajectory(index))
     assert manifest is not None
     if unit.status == COMPLETED and unit.read().get("step") == manifest["epochs"]:
@@ -265,7 +267,7 @@ def _end(unit: Unit, place: Place, index: int) -> None:
 
 @contextmanager
 def _watched(place: Place, todo: Sequence[int], epochs: int, display: Display) -> Iterator[None]:
-    """Show each trajectory's epochs as they are stored; the work may be in other processes."""
+    """Show each trajectory's epochs as they are stored; the work may be in other processes that write to this disk."""
 
     def watch(over: threading.Event) -> None:
         seen: dict[int, int] = {}

@@ -5,12 +5,11 @@ it stays when that changes.
 """
 
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from raydistill import artifacts, results
+from raydistill import artifacts, results, storage
 from raydistill.artifacts import COMPLETED, DIVERGED, Unit
 from raydistill.data.distilled import DistilledSet
 from raydistill.data.images import DeviceImages
@@ -120,7 +119,7 @@ def _rate(stage: Stage, items: Sequence[Item]) -> None:
         if unit.read().get("fingerprint") == mark and unit.status in Unit.FINAL:
             work += cost[item]
             continue
-        shutil.rmtree(unit.directory, ignore_errors=True)
+        artifacts.remove(unit.directory)
         unit.begin(mark, {**item._asdict(), **plans[item.proxy].protocol.flat()}, results.tags(search))
         todo.append(item)
     if work:
@@ -175,7 +174,7 @@ def _forget(stage: Stage, networks: Sequence[str]) -> None:
     """Remove the units of networks that are no longer asked for, which would be ranked with the others."""
     for unit in artifacts.units(stage.run, "nas"):
         if unit.read().get("network") not in networks:
-            shutil.rmtree(unit.directory)
+            artifacts.remove(unit.directory)
 
 
 def _confirm(stage: Stage, networks: Sequence[str]) -> None:
@@ -189,7 +188,7 @@ def _confirm(stage: Stage, networks: Sequence[str]) -> None:
         mark = artifacts.fingerprint_of(results.canonical(about), config.workers, search.seed)
         if unit.read().get("fingerprint") != mark or unit.status not in Unit.FINAL:
             if unit.read().get("fingerprint") != mark:
-                shutil.rmtree(unit.directory, ignore_errors=True)
+                artifacts.remove(unit.directory)
             unit.begin(mark, {"network": network, "workers": config.workers, **protocol.flat()}, results.tags(search))
             if not artifacts.folder_exists(unit.directory / "network"):
                 shared = {
@@ -198,7 +197,7 @@ def _confirm(stage: Stage, networks: Sequence[str]) -> None:
                     "protocol": protocol,
                     "seed": derive(search.seed, "nas", "confirm"),
                     "fingerprint": mark,
-                    "directory": str(unit.directory.absolute()),
+                    "directory": storage.address(unit.directory),
                 }
                 _train(stage, shared, unit.directory)
             confirm.finish(unit, {"network": network, "epochs": config.confirm_epochs, "workers": config.workers})

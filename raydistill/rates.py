@@ -3,7 +3,6 @@
 Each choice is a unit of its own (``units/rates/ARM-NETWORK-TABLE``), a line of its history a rate that was tried.
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +41,7 @@ def choose(
     for name, item in parts.items():
         unit, mark = _unit(run, name), _fingerprint(search, run, item)
         if unit.read().get("fingerprint") != mark:
-            shutil.rmtree(unit.directory, ignore_errors=True)
+            artifacts.remove(unit.directory)
             about = {"set": item.arm, "network": item.network, "table": item.table}
             unit.begin(mark, about, results.tags(search))
         tried = {line["lr"] for line in unit.history()}

@@ -6,7 +6,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from raydistill import artifacts, provenance
+from raydistill import artifacts, provenance, storage
 from raydistill.artifacts import units
 from raydistill.errors import ConfigError
 from raydistill.experts.store import FOLDER
@@ -15,6 +15,12 @@ from raydistill.search.definition import Search
 from raydistill.search.trials import best_trial, read_trials
 
 SEARCH, RESULTS = "search.json", "results.json"
+
+
+def fetch(run: Path) -> None:
+    """Bring here what object storage has of a run, where ``run`` stands for an address."""
+    for name in (SEARCH, RESULTS, "units"):
+        storage.fetch(run / name)
 
 
 def open_run(search: Search, run: Path, resume: bool) -> dict[str, Any]:
@@ -53,7 +59,7 @@ def check_fresh(run: Path, resume: bool) -> None:
         begun = {path.parent.name for path in (run / "units").glob("*/*")}
         if begun != {"experts"} and not resume:  # experts are the cache's; a search may well follow them
             raise ConfigError(
-                f"{run} holds a run already; add --resume to go on with it, or choose another --out or --name"
+                f"{storage.shown(run)} holds a run already; add --resume to go on with it, or choose another --out or --name"
             )
 
 

@@ -4,18 +4,17 @@ Each stage looks at what is done, does the rest, and records it in units; ``resu
 stage can be killed and run again, alone or as part of ``run``.
 """
 
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
-from raydistill import artifacts, expert_stage, nas_stage, rates, results
+from raydistill import artifacts, expert_stage, nas_stage, rates, results, storage
 from raydistill.artifacts import COMPLETED, DIVERGED, Unit
 from raydistill.checks import check_fit
 from raydistill.config import Scalar
-from raydistill.data.distilled import DistilledSet
+from raydistill.data.distilled import OF_RUN, DistilledSet
 from raydistill.data.load import TrainData, load_test, load_train, named
 from raydistill.display import Display, ToDisplay, noted, watched
 from raydistill.distill.method import MethodConfig
@@ -64,7 +63,7 @@ class Experiment:
     @property
     def set_path(self) -> Path:
         """Where the run's distilled set is."""
-        return self.run / "units" / "distill" / "final" / "set"
+        return self.run / OF_RUN
 
     def check(self, stages: Sequence[str] = STAGES) -> None:
         """Find what would go wrong later, before anything is written: data, networks, sizes, resources, earlier stages.
@@ -194,11 +193,12 @@ class Experiment:
         return {
             "config": self.chosen()[0],
             "seed": derive(self.search.seed, "distill"),
-            "directory": str(unit.directory.absolute()),
-            "cache": str(store.beside(self.run).absolute()),
+            "directory": storage.address(unit.directory),
+            "cache": storage.address(store.beside(self.run)),
         }
 
     def _end_distill(self, unit: Unit, ended: Mapping[str, Any]) -> None:
+        storage.fetch(unit.directory)
         details = {name: ended[name] for name in ("step", "seconds", "message")}
         unit.finish(ended["status"], ended["metrics"], **details)
         if ended["status"] == DIVERGED:
@@ -208,11 +208,11 @@ class Experiment:
         """Remove an earlier set and all that was measured on it."""
         for stale in ("distill/final", "*/distilled-*", "*/initial-*"):
             for directory in (self.run / "units").glob(stale):
-                shutil.rmtree(directory)
+                artifacts.remove(directory)
 
     def _take(self, trial: Path, unit: Unit) -> None:
         for name in ("initial", "set"):
-            shutil.copytree(trial / name, unit.directory / name, dirs_exist_ok=True)
+            artifacts.copy_folder(trial / name, unit.directory / name)
         source = Unit(trial)
         artifacts.write_text(unit.history_file, source.history_file.read_text(encoding="utf-8"))
         record = source.read()
@@ -290,7 +290,7 @@ class Experiment:
                 about |= {"labels": table.labels, "rates": arms.rates_of(part[0], self.search.evaluate)}
             fingerprint = artifacts.fingerprint_of(results.canonical(about))
             if unit.read().get("fingerprint") != fingerprint:
-                shutil.rmtree(unit.directory, ignore_errors=True)
+                artifacts.remove(unit.directory)
                 params = {"set": arm, "network": part[0].network, **protocol.flat()}
                 unit.begin(fingerprint, params, results.tags(self.search))
         return parts

@@ -14,6 +14,7 @@ import raydistill
 ROOT = Path(raydistill.__file__).parent
 LAYERS = (
     ("config", "registry", "errors", "interrupts", "seeding", "provenance"),
+    ("storage",),
     ("artifacts",),
     ("models", "data"),
     ("experts",),
@@ -37,8 +38,9 @@ ALLOWED = {
     ),
     "optuna": ("search/",),
     "mlflow": ("track/to_mlflow.py",),
+    "fsspec": ("storage.py",),
 }
-HEAVY = ("ray", "optuna", "mlflow", "torchvision", "sklearn", "matplotlib", "pandas", "scipy")
+HEAVY = ("ray", "optuna", "mlflow", "fsspec", "torchvision", "sklearn", "matplotlib", "pandas", "scipy")
 MODULES = sorted(ROOT.rglob("*.py"))
 
 

@@ -1,7 +1,7 @@
 """A distilled set: the few images that a method made, in pixel space, as a ``torch.utils.data.Dataset``.
 
     from raydistill import DistilledSet
-    train = DistilledSet.load("runs/datadam_mnist/units/distill/final/set")
+    train = DistilledSet.load("runs/datadam_mnist")
     image, label = train[0]            # network input [K, H, W], class
 
 Needs torch alone: no Ray, no MLflow.
@@ -17,13 +17,15 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from raydistill import artifacts
+from raydistill import artifacts, storage
 from raydistill.data import formation
 from raydistill.data.images import Encoding, Normaliser
 from raydistill.data.whiten import Whitener
 from raydistill.errors import ArtifactError, ConfigError
 
 KIND = "distilled set"
+OF_RUN = Path("units/distill/final/set")
+"Where a run folder has its result."
 
 
 class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
@@ -104,16 +106,19 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
                 tensors |= {f"whitener.{name}": t for name, t in self.encoding.to_tensors().items()}
             case other:
                 raise TypeError(f"cannot store the encoding {type(other).__name__}")
-        artifacts.save_folder(Path(path), KIND, described, tensors)
+        artifacts.save_folder(storage.place(path), KIND, described, tensors)
 
     @classmethod
     def load(cls, path: Path | str) -> "DistilledSet":
-        """Read an artefact folder.
+        """Read a set's folder, or that of a run whose set it is; of a disk or at an address such as ``s3://BUCKET/runs/NAME``.
 
         Raises:
             ArtifactError: missing, damaged, or not a distilled set.
         """
-        manifest, tensors = artifacts.load_folder(Path(path), KIND)
+        folder = storage.place(path)
+        of_run = folder / OF_RUN
+        storage.fetch(of_run)
+        manifest, tensors = artifacts.load_folder(of_run if artifacts.folder_exists(of_run) else folder, KIND)
         whitener = {k.removeprefix("whitener."): t for k, t in tensors.items() if k.startswith("whitener.")}
         try:
             encoding: Encoding = (
@@ -141,5 +146,5 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         Raises:
             ArtifactError: there is no such set.
         """
-        file = Path(path) / artifacts.MANIFEST
+        file = storage.place(path) / artifacts.MANIFEST
         artifacts.write_json(file, {**artifacts.read_json(file), **facts})

@@ -6,7 +6,6 @@ checkpoint and ends with the same bytes.
 """
 
 import math
-import shutil
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -123,7 +122,7 @@ def distill(
             _checkpoint(method, directory / "state", step, first_loss, fingerprint)
             checkpointed = time.monotonic()
     outcome.images.save(directory / "set")
-    shutil.rmtree(directory / "state", ignore_errors=True)
+    artifacts.remove(directory / "state")
     return outcome
 
 

@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from raydistill import storage
 from raydistill.artifacts import Unit
 from raydistill.data.load import TrainData
 from raydistill.distill.loop import distill
@@ -21,7 +21,8 @@ def distil_item(
 
     With ``wait`` its experts are trained at the same time.
     """
-    unit = Unit(Path(directory))
+    unit = Unit(storage.place(directory))
+    storage.fetch(unit.directory)
     history = unit.history()
     clock = _Clock(history)
     last: dict[str, float] = {}
@@ -43,7 +44,7 @@ def distil_item(
         device=device,
         report=report,
         report_at=range(every, config.iterations + 1, every),
-        cache=Path(cache),
+        cache=storage.place(cache),
         wait=wait,
     )
     seconds = clock.seconds()

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from raydistill import artifacts
+from raydistill import artifacts, storage
 from raydistill.config import Config
 from raydistill.data.images import DeviceImages
 from raydistill.data.load import TrainData
@@ -54,7 +54,7 @@ def score_item(
     *, data: TrainData, config: DifficultyConfig, network: str, seed: int, index: int, directory: str, device: str
 ) -> None:
     """Train network ``index``, score every training image and store the scores; nothing to do where they are stored."""
-    path = Path(directory)
+    path = storage.place(directory)
     if readable(path):
         return
     real = DeviceImages(data.train, data.encoding, device)

@@ -5,13 +5,12 @@ curriculum, optimiser, augmentation, seed. How many there are and how long is no
 """
 
 import hashlib
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
-from raydistill import artifacts
+from raydistill import artifacts, storage
 from raydistill.config import fingerprint
 from raydistill.data.load import TrainData
 from raydistill.errors import ArtifactError
@@ -74,6 +73,7 @@ class Arriving(Sequence[Trajectory]):
             raise IndexError(index)
         path = self.place.trajectory(index)
         while index not in self.there:
+            storage.fetch(path)
             manifest = finished(path)
             if manifest is not None and manifest["epochs"] >= self.epochs:
                 self.there[index] = Trajectory(path)
@@ -102,10 +102,12 @@ def open_all(config: Any, data: TrainData, cache: Path | None, wait: bool = Fals
     place = entry(cache, experts, config.network, data)
     if wait:
         return Arriving(place, experts.count, config.epochs_read)
+    storage.fetch(place.root)
     missing = [index for index in range(experts.count) if not artifacts.folder_exists(place.trajectory(index))]
     if missing:
         raise ArtifactError(
-            f"{len(missing)} of {experts.count} experts are not in {place.root}; train them with `raydistill experts`"
+            f"{len(missing)} of {experts.count} experts are not in {storage.shown(place.root)}; "
+            "train them with `raydistill experts`"
         )
     return [Trajectory(place.trajectory(index)) for index in range(experts.count)]
 
@@ -128,11 +130,12 @@ class Listed(NamedTuple):
 
 def listed(cache: Path) -> Iterator[Listed]:
     """Every entry, read and checked."""
+    storage.fetch(cache)
     for file in sorted(cache.glob(f"*/{ENTRY}")):
         folder = file.parent
         stored = sorted(path for path in folder.glob("[0-9][0-9][0-9][0-9]*") if path.is_dir())
         found = {path.name: finished(path) for path in stored}
-        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        size = storage.size(folder)
         good = [manifest for manifest in found.values() if manifest]
         damaged = tuple(name for name, manifest in found.items() if manifest is None)
         ends = [manifest["accuracies"][-1] for manifest in good]
@@ -144,5 +147,5 @@ def listed(cache: Path) -> Iterator[Listed]:
 def prune(entries: Sequence[Listed]) -> int:
     """Remove entries; returns the bytes that are free again."""
     for one in entries:
-        shutil.rmtree(one.path, ignore_errors=True)
+        artifacts.remove(one.path)
     return sum(one.bytes for one in entries)

@@ -19,7 +19,7 @@ from pydantic import Field, field_validator
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from raydistill import artifacts
+from raydistill import artifacts, storage
 from raydistill.artifacts import alone
 from raydistill.config import Config
 from raydistill.data.images import DeviceImages, ImageSet
@@ -90,6 +90,7 @@ class Trajectory:
     """
 
     def __init__(self, path: Path) -> None:
+        storage.fetch_folder(path)
         self.path = path
         self.manifest = artifacts.read_json(path / artifacts.MANIFEST)
         if self.manifest.get("kind") != KIND:
@@ -143,8 +144,9 @@ def train_item(
     Returns:
         ``accuracies`` and ``losses`` after each epoch.
     """
-    place = Place(Path(root))
-    with alone(place.root / "locks" / f"{index:04d}"):
+    place = Place(storage.place(root))
+    with alone(place.root / ".locks" / f"{index:04d}"):
+        storage.fetch(place.trajectory(index))
         known = finished(place.trajectory(index))
         place.sweep(index)
         if known is None or known["epochs"] < epochs:
@@ -156,7 +158,10 @@ def finished(path: Path) -> dict[str, Any] | None:
     """The manifest of a whole, undamaged trajectory; ``None`` where there is none."""
     try:
         manifest: dict[str, Any] = artifacts.read_json(path / artifacts.MANIFEST)
-        whole = manifest["checksums"][artifacts.TENSORS] == artifacts.checksum(path / artifacts.TENSORS)
+        # A store has the tensors before their manifest; they are brought, and checked, when they are read.
+        whole = storage.mirrored(path) or manifest["checksums"][artifacts.TENSORS] == artifacts.checksum(
+            path / artifacts.TENSORS
+        )
     except (ArtifactError, OSError, KeyError):
         return None
     return manifest if whole and manifest.get("kind") == KIND else None
@@ -242,7 +247,7 @@ class _Training:
         }
         stacked = torch.stack(self.states).to(dtype)
         artifacts.save_folder(self.place.trajectory(self.index), KIND, manifest, {"parameters": stacked})
-        shutil.rmtree(self.place.part(self.index, 0).parent, ignore_errors=True)
+        artifacts.remove(self.place.part(self.index, 0).parent)
         return manifest
 
 

@@ -4,15 +4,13 @@ The state after every epoch is on the disk; whoever is killed, the next start go
 bytes. A team of several trains on the same batches as one process would, each on its part, with the same augmentation.
 """
 
-import shutil
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from raydistill import artifacts
+from raydistill import artifacts, storage
 from raydistill.artifacts import COMPLETED, DIVERGED, Unit
 from raydistill.data.images import DeviceImages
 from raydistill.data.load import TrainData
@@ -48,11 +46,11 @@ def train_full(
         protocol: how, and for how many epochs.
         seed: names its initialisation, permutations and augmentation draws.
         fingerprint: of all this; a state of another one is not taken up.
-        directory: of the unit, on a disk that all processes see.
+        directory: of the unit, on a disk that all processes see, or an address.
         device: where.
         team: who trains it.
     """
-    _Training(data, network, protocol, seed, fingerprint, Unit(Path(directory)), device, team).run()
+    _Training(data, network, protocol, seed, fingerprint, Unit(storage.place(directory)), device, team).run()
 
 
 def finish(unit: Unit, about: Mapping[str, Any]) -> None:
@@ -61,6 +59,7 @@ def finish(unit: Unit, about: Mapping[str, Any]) -> None:
     Raises:
         ArtifactError: there is no result; the processes write somewhere else.
     """
+    storage.fetch(unit.directory)
     manifest = trained.load(unit.directory / "network").manifest
     metrics = {"val_accuracy": manifest["val_accuracy"], "seconds": manifest["seconds"]}
     unit.finish(
@@ -88,6 +87,7 @@ class _Training:
     ) -> None:
         self.data, self.network, self.protocol, self.fingerprint = data, network, protocol, fingerprint
         self.unit, self.team = unit, team
+        storage.fetch(unit.directory)
         real = DeviceImages(data.train, data.encoding, device)
         self.val = DeviceImages(data.val, data.encoding, device)
         self.net = build(network, real.shape, len(real.classes), derive(seed, "network"), device)
@@ -161,4 +161,4 @@ class _Training:
             "flops": self.done * len(self.data.train) * training_flops(self.network, shape, len(classes)),
         }
         trained.save(self.unit.directory / "network", self.net, self.data.encoding, manifest)
-        shutil.rmtree(self.unit.directory / "state", ignore_errors=True)
+        artifacts.remove(self.unit.directory / "state")

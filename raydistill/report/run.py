@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from raydistill import storage
 from raydistill.artifacts import Unit, folder_exists
 from raydistill.data.distilled import DistilledSet
 from raydistill.report import tables
@@ -76,4 +77,5 @@ class Run:
     def again(self, *options: str) -> str:
         """The command that goes on in this very folder, even where it was renamed."""
         renamed = () if self.path.name == self.search["name"] else ("--set", f"name={self.path.name}")
-        return command("run", self.path / "search.json", *renamed, *options, "--out", self.path.parent)
+        file, out = storage.shown(self.path / "search.json"), storage.shown(self.path.parent)
+        return command("run", file, *renamed, *options, "--out", out)

@@ -103,7 +103,7 @@ class Runtime(Protocol):
         """Make sure that work can write into ``folder`` wherever it is done.
 
         Raises:
-            EnvironmentIssue: there are several nodes and one does not see it.
+            EnvironmentIssue: there are several nodes and one does not see it, or cannot reach its storage.
         """
 
     def close(self) -> None:

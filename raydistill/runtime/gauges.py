@@ -50,7 +50,7 @@ class Gauges:
                 self._thread = threading.Thread(target=self._repeat, name="gauges", daemon=True)
                 self._thread.start()
 
-    def advance(self, stage: str, n: int = 1, text: str = "") -> None:
+    def advance(self, stage: str, n: int = 1, text: str = "", share: float | None = None) -> None:
         """``n`` more units of a stage are done."""
         with self._lock:
             self._done[stage] += n

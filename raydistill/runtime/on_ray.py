@@ -20,7 +20,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from raydistill.errors import ConfigError, EnvironmentIssue
+from raydistill import storage
+from raydistill.errors import ConfigError, EnvironmentIssue, RaydistillError
 from raydistill.runtime import room
 from raydistill.runtime.base import Result, Share, Told
 from raydistill.runtime.pool import Pool
@@ -125,17 +126,20 @@ class OnRay:
 
         from raydistill.artifacts import write_text  # loads PyTorch, which is to come while Ray starts
 
-        marker = folder.absolute() / ".shared"
+        marker = folder / ".shared"
         write_text(marker, "Read by every node before work begins, to see that they share this folder.\n")
-        look, seen = ray.remote(_sees), []
+        look, seen = ray.remote(_problem), []
         for node in alive:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            asked = look.options(num_cpus=0, scheduling_strategy=there).remote(marker)
+            asked = look.options(num_cpus=0, scheduling_strategy=there).remote(storage.address(marker))
             seen.append((node["NodeManagerAddress"], asked))
-        blind = sorted({address for address, answer in seen if not _answer(answer)})
+        blind = {address: problem for address, answer in seen if (problem := _answer(answer))}
+        if blind and storage.mirrored(folder):
+            raise EnvironmentIssue(f"node {', '.join(sorted(blind))}: {next(iter(blind.values()))}")
         if blind:
             raise EnvironmentIssue(
-                f"{folder}: not seen by node {', '.join(blind)}; put --out on a disk that all nodes share"
+                f"{folder}: not seen by node {', '.join(sorted(blind))}; put --out on a disk that all nodes share, "
+                "or in object storage: --out s3://BUCKET/PREFIX"
             )
 
     def release(self) -> None:
@@ -249,17 +253,23 @@ def connect(
     return OnRay(given, environment or {}, imports, dashboard, cpus)
 
 
-def _sees(path: Path) -> bool:
-    return path.exists()
+def _problem(address: str) -> str:
+    """Why a node does not see a file; empty where it does."""
+    path = storage.place(address)
+    try:
+        storage.fetch(path)
+    except RaydistillError as error:
+        return str(error)
+    return "" if path.exists() else f"{address} is not there"
 
 
-def _answer(seen: Any) -> bool:
+def _answer(problem: Any) -> str:
     import ray
 
     try:
-        return bool(ray.get(seen))
+        return str(ray.get(problem))
     except ray.exceptions.RayError:
-        return True  # the node has died since: nothing will be written from there
+        return ""  # the node has died since: nothing will be written from there
 
 
 def _session_folder(undo: ExitStack) -> Path:

@@ -4,14 +4,14 @@ Nothing here knows Ray or Optuna. All that a trial is handed of the data is ``Tr
 the test set. Every trial distils and rates from the same seeds: settings are compared on equal draws.
 """
 
-import shutil
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from raydistill.artifacts import COMPLETED, FAILED, STOPPED, alone, folder_exists, write_text
+from raydistill import storage
+from raydistill.artifacts import COMPLETED, FAILED, STOPPED, alone, folder_exists, remove, write_text
 from raydistill.config import Scalar, fingerprint
 from raydistill.data.distilled import DistilledSet
 from raydistill.data.load import TrainData
@@ -78,6 +78,7 @@ def run_trial(
     """
     unit = trial_unit(run, assignment.number)
     with alone(unit.directory / ".lock"):
+        storage.fetch(unit.directory)
         if unit.status in SETTLED:
             return
         tags = {"method": search.distill.method, "dataset": search.data.source, "seed": str(search.seed)}
@@ -90,7 +91,7 @@ def run_trial(
         except Exception as error:  # one bad trial does not end a search
             write_text(unit.directory / "error.txt", traceback.format_exc())
             unit.finish(FAILED, {}, message=" ".join(f"{type(error).__name__}: {error}".split())[:500])
-        shutil.rmtree(unit.directory / "state", ignore_errors=True)
+        remove(unit.directory / "state")
 
 
 def trial_fingerprint(search: Search, params: Mapping[str, Scalar]) -> str:

@@ -17,6 +17,7 @@ from ray.tune.logger import TBXLoggerCallback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from raydistill import storage
 from raydistill.artifacts import FAILED
 from raydistill.data.load import TrainData
 from raydistill.errors import OutOfGPUMemory, OutOfMemory
@@ -76,7 +77,7 @@ def _fit(
     runtime.require_shared(run)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the listener is told of what fails
     os.environ.update(SETTINGS, TUNE_MAX_PENDING_TRIALS_PG=str(workers))
-    trainable = tune.with_parameters(_trial, search=search, data=data, run=run.absolute(), engine=engine)
+    trainable = tune.with_parameters(_trial, search=search, data=data, run=storage.address(run), engine=engine)
     tuner = tune.Tuner(
         tune.with_resources(trainable, room.wanted(share)),
         tune_config=tune.TuneConfig(
@@ -184,6 +185,7 @@ class FromLedger(Searcher):
 
     def _settle(self, number: int, error: bool) -> None:
         unit = trial_unit(self.ledger.run, number)
+        storage.fetch(unit.directory)
         if error and unit.status not in SETTLED:
             times = self.ledger.search.budget.max_failures + 1
             unit.finish(FAILED, {}, message=f"its process died {times} times; out of memory?")
@@ -199,14 +201,14 @@ class FromLedger(Searcher):
         return {}  # Tune pickles its searcher for a restore that is never made; listeners need not pickle
 
 
-def _trial(config: Mapping[str, Any], search: Search, data: TrainData, run: Path, engine: Engine) -> None:
+def _trial(config: Mapping[str, Any], search: Search, data: TrainData, run: str, engine: Engine) -> None:
     def progress(step: int, numbers: Mapping[str, float]) -> None:
         tune.report({"timesteps_total": step, "numbers": dict(numbers)})  # TensorBoard's axis has that name
 
     assignment = Assignment(config["number"], config["params"], dict(config["rivals"]))
     with threads(search.budget.of("search").cpus):
         try:
-            run_trial(search, assignment, data, run, device(), progress, engine)
+            run_trial(search, assignment, data, storage.place(run), device(), progress, engine)
         except OutOfMemory as error:
             tune.report({MEMORY: GPU if isinstance(error, OutOfGPUMemory) else "host", WHY: str(error)})
 

@@ -3,6 +3,7 @@
 Started as a program it reads a command a line (``add``, ``kill``) and answers each with one line.
 """
 
+import itertools
 import json
 import os
 import secrets
@@ -94,15 +95,22 @@ def _end(pids: list[int]) -> None:
 def _serve(workers: int) -> None:
     from ray.cluster_utils import Cluster
 
+    folder, numbers = os.environ["RAY_TMPDIR"], itertools.count()
+
+    def add(**kind: Any) -> Any:
+        """A node with a home for mirrors of its own, as machines have that share nothing."""
+        cache = {"RAYDISTILL_CACHE": f"{folder}/cache-{next(numbers)}"}
+        return cluster.add_node(**{"num_cpus": 1, **kind}, env_vars=cache)
+
     def say(answer: object) -> None:
         print(json.dumps({"answer": str(answer)}), flush=True)
 
     cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    there = [cluster.add_node(num_cpus=1) for _ in range(workers)]
+    there = [add() for _ in range(workers)]
     say(cluster.address)
     for line in sys.stdin:
         if line.startswith("add"):
-            there.append(cluster.add_node(**{"num_cpus": 1, **json.loads(line.removeprefix("add").strip() or "{}")}))
+            there.append(add(**json.loads(line.removeprefix("add").strip() or "{}")))
             say(len(there))
         elif line.strip() == "kill" and there:
             raylet = there.pop(0).all_processes["raylet"][0].process.pid
