@@ -42,7 +42,7 @@ def test_it_can_be_said_on_the_command_line_and_a_search_of_before_still_reads()
             r"Budget: resources\.nas\.accelerator='H100' needs gpus above 0",
         ),
         ({"resources": {"nsa": {"gpus": 1}}}, "input should be 'experts', 'search', 'distill', 'evaluate' or 'nas'"),
-        ({"resources": {"nas": {"gpu": 1}}}, "unknown setting 'resources.nas.gpu'"),
+        ({"resources": {"nas": {"gpu": 1}}}, r"Resources: unknown setting 'gpu'; did you mean 'gpus'\?"),
         ({"resources": {"nas": {"cpus": 0}}}, "greater than 0"),
     ],
 )
