@@ -11,9 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raydistill import storage
 from raydistill.errors import ConfigError, EnvironmentIssue
-from raydistill.runtime import on_ray as runtime_on_ray
 from raydistill.runtime.local import Local
 from raydistill.runtime.on_ray import OnRay, connect
 from tests.runtime import work
@@ -35,29 +33,6 @@ def test_workers_share_read_only_memory_and_have_their_threads_and_environment(o
     assert {seen["threads"] for seen in found} == {1}
     assert {seen["environment"] for seen in found} == {"set before the start"}
     assert os.getpid() not in {seen["pid"] for seen in found}
-
-
-@pytest.mark.parametrize(
-    "folder, told",
-    [
-        ("runs", r"^runs: not seen by node [\d.]+; put --out on a disk that all nodes share, or in object storage: "),
-        ("memory://bucket/runs", r"^node [\d.]+: memory://bucket/runs/\.shared is not there$"),
-    ],
-)
-def test_nodes_that_do_not_share_a_folder_are_named(
-    on_ray: OnRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, told: str
-) -> None:
-    """The one node here is taken for two, and what it writes is elsewhere for it: no disk, no memory is shared."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RAYDISTILL_CACHE", str(tmp_path / "cache"))
-    alive = runtime_on_ray._alive
-    monkeypatch.setattr(runtime_on_ray, "_alive", lambda: [*alive(), *alive()])
-    path = storage.place(folder)
-    if not storage.mirrored(path):
-        on_ray.require_shared(path)
-        monkeypatch.setattr(storage, "address", lambda path: f"{path.absolute()}-elsewhere")
-    with pytest.raises(EnvironmentIssue, match=told):
-        on_ray.require_shared(path)
 
 
 def test_no_items_are_no_work(on_ray: OnRay) -> None:
