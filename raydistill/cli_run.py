@@ -13,7 +13,7 @@ import typer
 
 from raydistill import storage
 from raydistill.cli_options import Address, AsJson, DataRoot, Given, Options, Out, Quiet, Resume, Seed, Set, TrackingUri
-from raydistill.errors import DataError, RaydistillError
+from raydistill.errors import ConfigError, DataError, RaydistillError
 from raydistill.interrupts import Interrupted, interruptible
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def reproduce(found: "Reproduction", options: Options, budget: float | None, giv
             try:
                 Experiment(search, options.out / search.name, computes, progress, options.data_root).check(STAGES)
                 parts[name] = search
-            except DataError as error:
+            except (DataError, ConfigError) as error:
                 progress.note(f"{name} is left out: {error}")
                 lacking = error
         if not parts:
@@ -218,15 +218,14 @@ def _perform(experiment: "Experiment", stages: tuple[str, ...], tracking: "Track
         for stage in stages:
             getattr(experiment, f"run_{stage}")()
             results.update(folder)
+        progress.note("writing the report")
+        write_report([folder], folder / "report")
+        results.update(folder, report="report/index.html")
         status = "FINISHED"
     except (Interrupted, KeyboardInterrupt):
         status = "KILLED"
         raise
     finally:
-        if status == "FINISHED":
-            progress.note("writing the report")
-            results.update(folder, report="report/index.html")
-            write_report([folder], folder / "report")
         delivery = tracking.close(timeout=60.0 if status == "FINISHED" else 15.0, status=status)
         if (folder / "mlflow.db").exists():
             storage.send(folder / "mlflow.db")

@@ -7,7 +7,7 @@ dotted path (what ``--set distill.iterations=200`` and a search space both do) a
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import pydantic
@@ -69,6 +69,17 @@ def fingerprint(value: Any) -> str:
     """16 hex digits of the SHA-256 of ``value`` as canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def once(field: str, values: Sequence[Any]) -> None:
+    """Refuse a value that is named twice: what is counted as independent would be the same numbers again.
+
+    Raises:
+        ValueError: names it.
+    """
+    twice = [value for number, value in enumerate(values) if value in values[:number]]
+    if twice:
+        raise ValueError(f"{field}: {twice[0]} is named twice; name each once")
 
 
 def flatten(values: Any, prefix: str = "") -> dict[str, Scalar]:

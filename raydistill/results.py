@@ -59,7 +59,8 @@ def check_fresh(run: Path, resume: bool) -> None:
         begun = {path.parent.name for path in (run / "units").glob("*/*")}
         if begun != {"experts"} and not resume:  # experts are the cache's; a search may well follow them
             raise ConfigError(
-                f"{storage.shown(run)} holds a run already; add --resume to go on with it, or choose another --out or --name"
+                f"{storage.shown(run)} holds a run already; add --resume to go on with it, or choose another --out or "
+                "--set name=…"
             )
 
 

@@ -205,7 +205,14 @@ class Experiment:
             raise RaydistillError(f"the final distillation diverged: {ended['message']}")
 
     def _forget(self) -> None:
-        """Remove an earlier set and all that was measured on it."""
+        """Remove an earlier set and all that was measured on it; the set itself, which took longest, is kept apart."""
+        earlier = Unit(self.run / "units" / "distill" / "final")
+        if artifacts.folder_exists(earlier.directory / "set"):
+            kept = self.run / "replaced" / artifacts.fingerprint_of(earlier.read().get("fingerprint", ""))
+            artifacts.copy_folder(earlier.directory / "set", kept)
+            self.display.note(
+                f"the set is made anew, for settings have changed; the earlier one is kept in {storage.shown(kept)}"
+            )
         for stale in ("distill/final", "*/distilled-*", "*/initial-*"):
             for directory in (self.run / "units").glob(stale):
                 artifacts.remove(directory)

@@ -65,10 +65,19 @@ def mnist(name: str, settings: dict[str, Any], evaluate: EvaluateConfig = FIELD,
 search = mnist("", TUNED)
 noise = mnist("_noise", {**TUNED, "init": "noise"})
 hard = mnist("_hard", {**TUNED, "labels": "hard"})
-datm = mnist("_datm", {**TUNED, **PRESETS["datm"], "experts": EXPERTS.override({"curriculum": None})})
+# The start range is widened over the whole of this length.
+datm = mnist(
+    "_datm",
+    {
+        **TUNED,
+        **PRESETS["datm"],
+        "expansion_end": TUNED["iterations"],
+        "experts": EXPERTS.override({"curriculum": None}),
+    },
+)
 mtt = mnist("_mtt", {**TUNED, **PRESETS["mtt"], "experts": EXPERTS.override({"curriculum": None})})
 seed_report = mnist("_seed_report", PRESETS["seed_report"], SEED)
-seed_report_noise = mnist("_seed_report_noise", {**PRESETS["seed_report"], "init": "noise", "lr_img": 10}, SEED)
+seed_report_noise = mnist("_seed_report_noise", {**PRESETS["seed_report"], "init": "noise"}, SEED)
 tune = mnist(
     "_tune",
     {**TUNED, "iterations": 120},

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from raydistill.config import Config
+from raydistill.config import Config, once
 from raydistill.errors import UnknownNameError
 from raydistill.models.fit import Recipe
 
@@ -100,6 +100,8 @@ class EvaluateConfig(Config):
 
     @model_validator(mode="after")
     def _told_apart(self) -> "EvaluateConfig":
+        once("networks", self.networks)
+        once("baselines", self.baselines)
         names = [self.protocol.name]
         for key, table in self.also.items():
             if not key.isidentifier():
@@ -109,6 +111,8 @@ class EvaluateConfig(Config):
                     f"also.{key}.protocol.name={table.protocol.name!r}: another table's protocol has this name, by which "
                     "their rows are told apart; give it one of its own"
                 )
+            once(f"also.{key}.networks", table.networks)
+            once(f"also.{key}.baselines", table.baselines)
             names.append(table.protocol.name)
         return self
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from raydistill.config import Config
+from raydistill.config import Config, once
 from raydistill.evaluate.protocol import Protocol, protocol
 from raydistill.models.convnet import Activation, ConvNetConfig, Norm, Pooling
 from raydistill.models.names import name_of
@@ -68,6 +68,12 @@ class NASConfig(Config):
             return value
         configs = [ConvNetConfig.parse(one) if isinstance(one, Mapping) else one for one in value]
         return tuple(name_of(one) if isinstance(one, ConvNetConfig) else one for one in configs)
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> "NASConfig":
+        once("networks", self.networks)
+        once("baselines", self.baselines)
+        return self
 
     @property
     def proxies(self) -> tuple[Proxy, ...]:

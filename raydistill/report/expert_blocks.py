@@ -73,7 +73,7 @@ def _expert_curves(accuracies: list[Curve], losses: list[Curve], curriculum: Cur
     axes[0].set_ylabel("validation accuracy, %")
     axes[1].set_ylabel("training loss, mean of the epoch")
     if curriculum is not None:
-        epochs = np.arange(max(int(epochs[-1]) for epochs, _ in accuracies if len(epochs)))
+        epochs = np.arange(max((int(epochs[-1]) for epochs, _ in accuracies if len(epochs)), default=0))
         ranks = np.array([curriculum.ranks(int(epoch), SHARES_OF) for epoch in epochs]) / SHARES_OF
         axes[2].fill_between(epochs, 100 * ranks[:, 0], 100 * ranks[:, 1], step="mid", alpha=0.4, color=SERIES[2])
         axes[2].set_ylabel("images seen, % from easy to hard")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from raydistill.artifacts import COMPLETED, units
+from raydistill.data.mhist import GENERATED
 from raydistill.nas.summary import summary
 from raydistill.report import texts
 from raydistill.report.run import Run
@@ -71,7 +72,10 @@ class Part:
     """A part of the reproduction whose run folder has begun."""
 
     def __init__(self, name: str, path: Path) -> None:
-        self.name, self.run = name, Run(path)
+        self.run = Run(path)
+        # Tiles stand in for MHIST's images where there is no copy of it; nothing made of them goes by its name.
+        drawn = self.run.search["data"]["source"] == GENERATED and not name.endswith(TILES)
+        self.name = name + TILES if drawn else name
         found = [unit.read() for unit in units(path, "evaluate")]
         self.records = [record for record in found if record.get("status") == COMPLETED]
         self.images = self.run.load("set")
@@ -112,7 +116,8 @@ class Found:
     def __init__(self, whole: Reproduction, out: Path, given: str, places: str = "") -> None:
         self.whole, self.out, self.given, self.places = whole, out, given, places
         folders = {name: out / search.name for name, search in whole.parts.items()}
-        self.parts = {name: Part(name, path) for name, path in folders.items() if (path / "search.json").exists()}
+        begun = [Part(name, path) for name, path in folders.items() if (path / "search.json").exists()]
+        self.parts = {part.name: part for part in begun}
 
     def command(self, *parts: str, settings: tuple[str, ...] = ()) -> str:
         """The command lines that measure these parts."""
@@ -168,7 +173,7 @@ def rows(found: Found, table: SeedTable) -> Iterator[Row]:
         key = Key(table.dataset, table.method, init)
         for tiles in (False, True):
             part = key.part + (TILES if tiles else "")
-            if tiles and part not in found.whole.parts:
+            if tiles and part not in found.parts:
                 continue
             for which in (SHORT, long):
                 ours = found.distilled(key, table.network, which, tiles)

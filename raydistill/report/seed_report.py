@@ -124,7 +124,7 @@ def _figures(found: Found, dataset: str, method: str) -> Iterator[Block]:
         for name in (key.part, key.part + TILES):
             tiles = name.endswith(TILES)
             label = f"{FIGURES[key]}: {method} on {dataset} from {key.init}"
-            if tiles and name not in found.whole.parts:
+            if tiles and name not in found.parts:
                 continue
             if tiles:
                 label = f"{method} on generated tiles, not {dataset}, from {key.init}"
@@ -143,7 +143,7 @@ def _lengths(found: Found) -> list[Block]:
 
     table = []
     for name, full in found.whole.parts.items():
-        part = found.parts.get(name)
+        part = found.parts.get(name) or found.parts.get(name + TILES)
         asked = int(full.without_space().override(full.final).distill.iterations)
         if part is None:
             table.append(
@@ -154,7 +154,7 @@ def _lengths(found: Found) -> list[Block]:
         evaluate, experts = part.run.search["evaluate"], distill.get("experts")
         table.append(
             {
-                "part": name,
+                "part": part.name,
                 "iterations": f"{distill['iterations']:,}",
                 "in the file": f"{asked:,}",
                 "distillation, s": texts.seconds_text(record.get("seconds")),

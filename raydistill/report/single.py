@@ -171,7 +171,10 @@ def set_blocks(run: Run) -> list[Block]:
     pixels = after.pixels.numpy()
     start = None if before is None or before.pixels.shape != after.pixels.shape else before.pixels.numpy()
     labels = after.labels.numpy()
-    titles = (f"Before: {INIT[run.distill['init']]}", f"After {run.distill['iterations']} iterations")
+    titles = (
+        f"Before: {INIT[run.distill['init']]}",
+        f"After {after.manifest.get('step', run.distill['iterations'])} iterations",
+    )
     figure = pictures.image_grid(start, pixels, labels, after.classes, titles)
     return [Picture("distilled", figure, " ".join(_set_notes(after, start)), zoom=True)]
 

@@ -102,5 +102,6 @@ def shown_plain(frame: "pd.DataFrame") -> "pd.DataFrame":
 
 
 def short_names(paths: Iterable[str]) -> dict[str, str]:
-    """Dotted paths → names without ``distill.``, for headings."""
-    return {path: path.removeprefix("distill.") for path in paths}
+    """Dotted paths → names without ``distill.``, for headings; the whole path where the short name is taken."""
+    every = list(paths)
+    return {path: path if (short := path.removeprefix("distill.")) in every else short for path in every}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from raydistill.artifacts import COMPLETED, Unit
-from raydistill.report import seed_cells, seed_differences
+from raydistill.report import seed_differences
 from raydistill.report.seed_cells import KEYS, NOT_MEASURED, Found, Key, frames, nas_frames
 from raydistill.report.seed_figures import CONSTANT, FIGURES, NAS, TABLES
 from raydistill.report.seed_report import PARTS, report, write_page
@@ -194,10 +194,22 @@ def test_the_page_has_every_table_figure_and_command(out: Path, found: Found) ->
     assert "900" in text
 
 
-def test_generated_tiles_have_rows_of_their_own(found: Found, out: Path) -> None:
-    name = "mhist_datadam" + seed_cells.TILES
-    more = Reproduction(name="seed_report", parts={**WHOLE.parts, name: search_named(name)})
+def test_generated_tiles_have_rows_of_their_own_and_none_of_mhists(tmp_path: Path) -> None:
+    """The parts of MHIST run on tiles where there is no copy of it."""
+    run = part(tmp_path, "mhist_datadam", "real", {"network": "ConvNetD7"})
+    search = json.loads((run / "search.json").read_text())
+    search["data"]["source"] = "generated tiles"
+    (run / "search.json").write_text(json.dumps(search))
+    for arm in ("distilled", "random", "whole"):
+        rated(run, arm, "ConvNetD7", "field", [0.9, 0.9])
+    found = Found(WHOLE, tmp_path, GIVEN)
     table = next(table for table in TABLES if table.number == "III")
-    plain, shown = frames(Found(more, out, GIVEN), table)
-    assert shown["trained on"].tolist().count("from real, generated tiles") == 2
-    assert all(math.isnan(v) for v in plain[plain["set"].str.contains("tiles")]["report"])
+    plain, shown = frames(found, table)
+    named = shown["trained on"].str.contains("generated tiles")
+    assert sorted(shown[named]["ours %"]) == sorted(["90.00 ± 1.00", NOT_MEASURED])
+    assert set(shown[~named]["ours %"]) == {NOT_MEASURED}
+    assert all(math.isnan(value) for value in plain[named]["report"])
+    assert set(nas_frames(found, "MHIST", "DataDAM")[1]["ours"]) == {NOT_MEASURED}
+    text = (write_page(WHOLE, tmp_path, GIVEN).parent / "report.md").read_text()
+    assert "DataDAM on generated tiles, not MHIST, from real. " in text
+    assert f"{FIGURES[Key('MHIST', 'DataDAM', 'real')]}: DataDAM on MHIST from real: {NOT_MEASURED}" in text
