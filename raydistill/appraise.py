@@ -19,7 +19,7 @@ class Appraisal:
 
     Args:
         path: a distilled set's folder, or a run's.
-        network: the students' architecture.
+        network: the students' architecture; ``None``: the one distilled with.
         students: how many.
         protocol: ``seed``, ``field`` or ``fast``.
         source: data source to test on; ``None``: the set's own.
@@ -34,7 +34,7 @@ class Appraisal:
     def __init__(
         self,
         path: Path,
-        network: str,
+        network: str | None,
         students: int,
         protocol: str,
         source: str | None,
@@ -48,7 +48,9 @@ class Appraisal:
             data = DataConfig.parse(recorded)
         else:
             raise ArtifactError(f"{path} does not say which data it is of; name them with --data")
-        augment = images.manifest.get("config", {}).get("augment", source_class(data.source).augment)
+        config = images.manifest.get("config", {})
+        augment = config.get("augment", source_class(data.source).augment)
+        network = network or config.get("network", "ConvNetD3")
         self.protocol = named(protocol, augment=augment)
         self.network, self.students, self.seed = network, students, seed
         shape, classes = (images.pixels.shape[1], images.pixels.shape[2], images.pixels.shape[3]), len(images.classes)

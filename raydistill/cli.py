@@ -172,7 +172,9 @@ app.command()(cli_jobs.jobs)
 @app.command()
 def evaluate(
     distilled_set: Stored,
-    network: Annotated[str, typer.Option("--network", help="The students' architecture.")] = "ConvNetD3",
+    network: Annotated[
+        str | None, typer.Option("--network", help="The students' architecture. [default: the one distilled with]")
+    ] = None,
     students: Annotated[int, typer.Option("--students", min=1, help="Networks trained from scratch.")] = 5,
     protocol: Annotated[str, typer.Option("--protocol", help="seed, field or fast.")] = "field",
     source: Annotated[

@@ -181,14 +181,25 @@ def _computed(
     """Run stages of a search in its run folder; what tracking has delivered, and how to look at it."""
     from raydistill import results
     from raydistill.stages import Experiment
-    from raydistill.track import Tracking, ui_command
 
     folder = options.out / search.name
     earlier = stages not in (STAGES, ("search",)) and os.path.exists(folder / results.SEARCH)
     experiment = Experiment(search, folder, computes, progress, options.data_root)
     search = experiment.search
     experiment.check(stages)
-    known = results.open_run(search, folder, options.resume or earlier)
+    with results.only_one(folder):
+        known = results.open_run(search, folder, options.resume or earlier)
+        return _tracked(experiment, stages, options, computes, progress, known)
+
+
+def _tracked(
+    experiment: "Experiment", stages: tuple[str, ...], options: Options, computes: Any, progress: Any, known: Any
+) -> "tuple[Delivery, str]":
+    """Run the stages with a tracker that hears of them."""
+    from raydistill import results
+    from raydistill.track import Tracking, ui_command
+
+    search, folder = experiment.search, experiment.run
     tracking = Tracking(
         folder,
         run_key=known["run_id"],

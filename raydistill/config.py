@@ -79,7 +79,7 @@ def once(field: str, values: Sequence[Any]) -> None:
     """
     twice = [value for number, value in enumerate(values) if value in values[:number]]
     if twice:
-        raise ValueError(f"{field}: {twice[0]} is named twice; name each once")
+        raise ValueError(f"{field}: {twice[0]!r} is named twice; name each once")
 
 
 def flatten(values: Any, prefix: str = "") -> dict[str, Scalar]:

@@ -1,14 +1,17 @@
 """The run folder as a whole: opening it, and ``results.json``, the contract for machines, assembled from its units."""
 
+import fcntl
 import json
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from raydistill import artifacts, provenance, storage
 from raydistill.artifacts import units
-from raydistill.errors import ConfigError
+from raydistill.errors import ConfigError, EnvironmentIssue
 from raydistill.experts.store import FOLDER
 from raydistill.nas.summary import summary
 from raydistill.search.definition import Search
@@ -47,6 +50,31 @@ def open_run(search: Search, run: Path, resume: bool) -> dict[str, Any]:
     }
     artifacts.write_json(run / RESULTS, results)
     return results
+
+
+@contextmanager
+def only_one(run: Path) -> Iterator[None]:
+    """Keep other processes of this machine out of a run folder: two would write into the same units.
+
+    Raises:
+        ConfigError: one is at work there.
+        EnvironmentIssue: the folder cannot be written.
+    """
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        file = open(run / ".lock", "a")  # noqa: SIM115 - closed below; here only its opening is guarded
+    except OSError as error:
+        raise EnvironmentIssue(f"cannot write {run}: {error.strerror or error}; choose another --out") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"{storage.shown(run)}: another raydistill is at work there; wait for it, or choose another --out"
+            ) from None
+        except OSError:  # a network disk without locks
+            pass
+        yield
 
 
 def check_fresh(run: Path, resume: bool) -> None:

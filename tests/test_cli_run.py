@@ -1,16 +1,18 @@
 """``raydistill run`` on a file that holds several searches: each part a run folder, one page, goes on where it was."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from raydistill import definitions
+from raydistill import definitions, results
 from raydistill.artifacts import read_json
 from raydistill.errors import ConfigError, UnknownNameError
 from raydistill.search.definition import Search
 from raydistill.search.reproduction import Reproduction
-from tests.tiny import TEXT, call, listing
+from tests.tiny import TEXT, call, listing, write_search
 
 SEVERAL = (
     TEXT
@@ -97,3 +99,25 @@ def test_one_part_brings_the_page_up_to_date(file: Path, tmp_path: Path, capsys:
     text = (out / "both" / "report.md").read_text()
     assert f"raydistill run {file}:mnist_datadam_noise --resume" in text
     assert "| mnist_datadam | 4 | 4 |" in text
+
+
+def test_two_processes_do_not_work_in_one_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    search, out = write_search(tmp_path), tmp_path / "runs"
+    command = ("distill", f"{search}:other", "--address", "in-process", "--quiet", "--out", out)
+    assert call(capsys, *command).code == 0
+    with results.only_one(out / "other"):
+        said = call(capsys, *command)
+    assert (said.code, "another raydistill is at work there" in said.err) == (2, True)
+    assert call(capsys, *command).code == 0
+
+
+def test_a_report_that_cannot_be_written_is_a_failed_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    search, out = write_search(tmp_path), tmp_path / "runs"
+    (out / "other").mkdir(parents=True)
+    (out / "other" / "report").write_text("in the way")
+    said = call(capsys, "distill", f"{search}:other", "--address", "in-process", "--quiet", "--out", out)
+    assert said.code == 2
+    assert said.err.count("\n") == 1
+    with closing(sqlite3.connect(out / "other" / "mlflow.db")) as database:
+        assert "RUNNING" not in {row[0] for row in database.execute("select status from runs")}
+    assert "report" not in json.loads((out / "other" / "results.json").read_text())

@@ -164,8 +164,12 @@ def test_final_settings_are_distilled_anew(search: Search, run: Path) -> None:
 
 
 def test_what_an_earlier_set_was_worth_goes_with_it(search: Search, run: Path) -> None:
+    earlier = (run / "units/distill/final/set/tensors.safetensors").read_bytes()
     experiment = opened(changed(search, final={"distill.iterations": 6}), run, resume=True)
     experiment.run_distill()
+    (kept,) = (run / "replaced").iterdir()
+    assert (kept / "tensors.safetensors").read_bytes() == earlier
+    assert DistilledSet.load(kept).manifest["step"] == 4
     known = results.update(run)["stages"]
     assert {row["set"] for row in known["evaluate"]} == {"random", "whole"}
     assert "nas" not in known
