@@ -7,10 +7,10 @@
     raydistill run searches/nas_mnist.py --set nas.confirm_epochs=50 the winner at the report's full length
 
 The report's protocol (50 epochs on 100 images); accuracies are of the validation split, the test images are read once for
-the winner. `:study`, measured on 24 November 2026 (2 cores of an AMD EPYC beside other work, seed 0's set of datadam_mnist.py,
-two seeds a network, one of 2 epochs on all images; 12,700 s of workers' time): Spearman with the order on all images .75 (.37 to
-.94) on the set, .90 (.68 to .98) on random images, .76 (.42 to .89) with early stopping: the set's order is not better. Picks: ConvNetW256
-(98.78 % on all images; the best there, ConvNetMP, 98.95). More in the README.
+the winner. `:study`, measured on 24 November 2026 (2 cores of an AMD EPYC beside other work, seed 0's set of
+datadam_mnist.py, two seeds a network, one of 2 epochs on all images; 12,700 s of workers' time): Spearman with the order on
+all images .75 (.37 to .94) on the set, .90 (.68 to .98) on random images, .76 (.42 to .89) with early stopping: the set's order
+is not better. Picks: ConvNetW256 (98.78 % on all images; the best there, ConvNetMP, 98.95). More in the README.
 """
 
 from pathlib import Path

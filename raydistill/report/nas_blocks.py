@@ -1,6 +1,6 @@
 """The last stage: which network is best on the distilled set, and whether the order there is the order on all images."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -275,6 +275,10 @@ def _bar(ax: "Axes", y: float, height: float, one: Rated, proxy: str, label: boo
     )
 
 
+Box = tuple[float, float, float, float]
+"Left, lower, right and upper edge, in points."
+
+
 @styled
 def agreement_scatter(proxies: Mapping[str, list[Rated]], truth: Mapping[str, float]) -> "Figure":
     """Accuracy on each proxy against that after training on all images, one panel a proxy, each architecture by its name.
@@ -285,14 +289,52 @@ def agreement_scatter(proxies: Mapping[str, list[Rated]], truth: Mapping[str, fl
     """
     figure = new_figure(4.6)
     axes = figure.subplots(1, len(proxies), squeeze=False, sharey=True)[0]
+    drawn = []
     for ax, (proxy, rows) in zip(axes, proxies.items(), strict=True):
         known = [(one, truth[name]) for one in rows for name in one.names[:1] if name in truth]
         x, y = [100 * one.accuracy for one, _ in known], [100 * accuracy for _, accuracy in known]
         ax.plot(x, y, linestyle="", marker=MARKS[proxy].marker, color=MARKS[proxy].color, alpha=0.8)
-        for (one, _), a, b in zip(known, x, y, strict=True):
-            short = one.network.removeprefix("ConvNet").removeprefix("-")
-            ax.annotate(short, (a, b), (3, 3), textcoords="offset points", fontsize=7, color=QUIET)
         ax.set_title(TRAINED_ON[proxy])
         ax.set_xlabel("accuracy on it, %")
+        ax.margins(0.12)
+        drawn.append((ax, x, y, [one.network.removeprefix("ConvNet").removeprefix("-") for one, _ in known]))
     axes[0].set_ylabel("accuracy on all images, %")
+    figure.draw_without_rendering()  # where things are is known from here on
+    for ax, x, y, names in drawn:
+        _name_points(ax, x, y, names)
     return figure
+
+
+LETTER = (4.4, 8.5)
+"Width and height of a label's letter, in points."
+
+
+def _name_points(ax: "Axes", x: Sequence[float], y: Sequence[float], names: Sequence[str]) -> None:
+    """Write names beside points: each in the nearest place that no point or earlier name takes, with a line to it if far."""
+    scale = 72 / ax.figure.dpi
+    at = [(float(px) * scale, float(py) * scale) for px, py in ax.transData.transform(list(zip(x, y, strict=True)))]
+    taken = [(px - 3, py - 3, px + 3, py + 3) for px, py in at]
+    (left, low), (right, high) = ((a * scale, b * scale) for a, b in ax.bbox.get_points())
+    for (px, py), a, b, name in sorted(zip(at, x, y, names, strict=True), key=lambda one: -one[0][1]):
+        wide, tall = LETTER[0] * len(name), LETTER[1]
+        far = [dy * tall for step in range(16) for dy in (step, -step - 1)]
+        places = sorted(
+            [(dx, dy) for dy in far for dx in (5.0, -5.0 - wide, 25.0, -25.0 - wide, 60.0, -60.0 - wide)],
+            key=lambda place: abs(place[1]) + abs(place[0] + wide / 2),
+        )
+        for dx, dy in places:
+            box = (px + dx, py + dy, px + dx + wide, py + dy + tall)
+            inside = box[0] >= left and box[2] <= right and box[1] >= low and box[3] <= high
+            if inside and not any(_overlap(box, other) for other in taken):
+                break
+        taken.append(box)
+        line = (
+            {"arrowstyle": "-", "color": QUIET, "linewidth": 0.4}
+            if abs(dy) > tall or dx not in (5.0, -5.0 - wide)
+            else None
+        )
+        ax.annotate(name, (a, b), (dx, dy), textcoords="offset points", fontsize=7, color=QUIET, arrowprops=line)
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
