@@ -108,7 +108,7 @@ SETTINGS = {
     "unknown-init": ("distill.init=reel", "init='reel'", "'real'"),
     "baseline-twice": ('evaluate.baselines=["random","random"]', "baselines", "'random' is named twice"),
     "student-twice": ('evaluate.networks=["MLP","MLP"]', "networks", "'MLP' is named twice"),
-    "nas-network-twice": ('nas={"networks":["ConvNetD1","ConvNetD1"]}', "networks", "named twice"),
+    "proxy-twice": ('nas={"baselines":["random","random"]}', "baselines", "'random' is named twice"),
     "unknown-baseline": ('evaluate.baselines=["best"]', "baselines", "'random'"),
     "ipc-beyond-class": ("distill.ipc=200", "distill.ipc=200", "lower it"),
     "ipc-beyond-class-parts": ("distill={}", "method", "DataDAM"),

@@ -71,7 +71,6 @@ class NASConfig(Config):
 
     @model_validator(mode="after")
     def _told_apart(self) -> "NASConfig":
-        once("networks", self.networks)
         once("baselines", self.baselines)
         return self
 

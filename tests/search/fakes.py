@@ -99,9 +99,8 @@ def temperamental(config: Any, data: TrainData, *, directory: Path, **rest: Any)
 
 
 def lasting(config: Any, data: TrainData, *, directory: Path, **rest: Any) -> Outcome:
-    """Trial 1 takes two seconds, so that trials 0 and 2 end before it."""
-    if int(directory.name) == 1:
-        time.sleep(2)
+    """Trial 1 takes five seconds, so that trials 0 and 2 end before it; those behind, long enough for a process to start."""
+    time.sleep({0: 0, 1: 5, 2: 0}.get(int(directory.name), 8))
     return distill(config, data, directory=directory, **rest)
 
 
