@@ -223,6 +223,7 @@ class Experiment:
         source = Unit(trial)
         artifacts.write_text(unit.history_file, source.history_file.read_text(encoding="utf-8"))
         record = source.read()
+        self.display.advance("distill", record["step"], f"the set of trial {source.name}")
         unit.finish(
             COMPLETED,
             record["metrics"],
