@@ -22,6 +22,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -155,7 +156,7 @@ def fetch(path: Path) -> None:
         file = path / name
         # A process here may be ahead of the store in a file that it appends to.
         if data is not None and not (file.is_file() and data and file.read_bytes().startswith(data)):
-            _make(file, lambda fresh, data=data: fresh.write_bytes(data))  # type: ignore[misc]
+            _make(file, partial(Path.write_bytes, data=data))
     here = [path, *path.rglob("*")] if path.is_dir() else [path]
     for file in here:
         inside = file.relative_to(path)
@@ -179,12 +180,12 @@ def fetch_folder(path: Path) -> None:
                     shutil.rmtree(gone, ignore_errors=True)
                 return
             wanted, tensors = _named_in(manifest), path / TENSORS
-            _make(path / MANIFEST, lambda fresh, data=manifest: fresh.write_bytes(data))  # type: ignore[misc]
+            _make(path / MANIFEST, partial(Path.write_bytes, data=manifest))
             if tensors.is_file() and checksum(tensors) == wanted:
                 return
             for name in (_waiting(wanted), TENSORS):
                 with suppress(FileNotFoundError):
-                    _make(tensors, lambda fresh, name=name: _get(path / name, fresh))  # type: ignore[misc]
+                    _make(tensors, partial(_get, path / name))
                     break
 
 

@@ -383,7 +383,7 @@ def _die(file: str, out: str) -> None:
         if seen == 2:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    storage.put = mortal  # type: ignore[assignment]
+    storage.put = mortal
     computed(Path(file), out)
 
 

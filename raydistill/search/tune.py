@@ -123,7 +123,7 @@ class KeepWorkers(FIFOScheduler):
     """
 
     def __init__(self, workers: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # Ray has no type for it
         self.workers = workers
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:

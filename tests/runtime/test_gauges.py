@@ -147,7 +147,7 @@ def test_values_are_set_again_and_again_for_ray_forgets_them(monkeypatch: pytest
 
 def test_only_trials_are_counted_as_trials_and_only_completed_ones_are_best() -> None:
     gauges = Gauges("s")
-    gauges._repeat = lambda: None  # type: ignore[method-assign]
+    gauges._repeat = lambda: None
     gauges.stage("experts", 2, "trajectories")
     gauges.trial(0, 5, 5, {"val_accuracy": 0.99}, COMPLETED)
     gauges.stage("search", 3, "trials")
