@@ -13,7 +13,8 @@ STUBS = {
     "scontrol": '[ "$1" = show ] && printf "n1\\nn2\\n" || true',
     "srun": 'case "$*" in *hostname*) echo "10.0.0.1 10.1.0.1" ;; esac',
     "ray": "true",
-    "python": "cat > /dev/null",
+    # Waits, as the real one does, until every node was started: the job's end must not overtake one's start.
+    "python": 'cat > /dev/null; until [ "$(grep -c "^srun.*ray start" "$SAID")" -ge "$3" ]; do sleep 0.05; done',
     "raydistill": 'exit "$CODE"',
 }
 
