@@ -136,7 +136,12 @@ def _packages() -> list[Finding]:
 def _devices() -> list[Finding]:
     import torch
 
+    from raydistill.models.precision import has_bfloat16
+
     machine = Finding("machine", True, provenance.machine())
+    if not has_bfloat16("cuda" if torch.cuda.is_available() else "cpu"):
+        text = f"{machine.text}: settings that ask for bfloat16 are computed in float32, in about twice the time"
+        machine = machine._replace(text=text)
     if not torch.cuda.is_available():
         return [machine, Finding("GPU", None, "PyTorch sees none; everything runs on the CPU")]
     free, total = torch.cuda.mem_get_info()

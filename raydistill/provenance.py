@@ -31,13 +31,18 @@ def git_commit(folder: Path | None = None) -> str:
 
 
 def machine() -> str:
-    """GPUs if PyTorch sees any, else the processor; with the number of cores that this process may use."""
+    """GPUs if PyTorch sees any, else the processor; with the number of cores that this process may use.
+
+    A processor without bfloat16 is called so, for settings that ask for it mean something else there.
+    """
     import torch
+
+    from raydistill.models.precision import has_bfloat16
 
     cores = f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
     if torch.cuda.is_available():
         return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}, {cores}"
-    return f"{_processor()}, {cores}"
+    return f"{_processor()}, {cores}" + ("" if has_bfloat16("cpu") else ", no bfloat16")
 
 
 def _processor() -> str:

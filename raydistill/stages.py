@@ -22,6 +22,7 @@ from raydistill.distill.unit import distil_item
 from raydistill.errors import ArtifactError, ConfigError, RaydistillError
 from raydistill.evaluate import arms
 from raydistill.experts import store
+from raydistill.models.precision import has_bfloat16
 from raydistill.runtime.base import Runtime, threads
 from raydistill.search.definition import Search, Stage
 from raydistill.search.ledger import Ledger
@@ -75,6 +76,16 @@ class Experiment:
         self._check_earlier(stages)
         check_fit(self.search, self.data.train, with_coresets="evaluate" in stages)
         self._check_resources(stages)
+        self._check_precision()
+
+    def _check_precision(self) -> None:
+        wanted = [
+            path for path, value in self.search.flat().items() if value == "bfloat16" and path.endswith("precision")
+        ]
+        if wanted and not self.search.budget.gpus and not has_bfloat16("cpu"):
+            self.display.note(
+                f"this processor has no bfloat16, which {wanted[0]} asks for: it is computed in float32, about twice as long"
+            )
 
     def _check_earlier(self, stages: Sequence[str]) -> None:
         if "experts" in stages:

@@ -7,8 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 from raydistill import provenance
+from raydistill.models import precision
 
 
 def test_versions_are_those_installed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +52,13 @@ def test_the_commit_and_whether_it_was_changed(tmp_path: Path) -> None:
 
 
 def test_the_machine_has_cores() -> None:
-    name, _, cores = provenance.machine().rpartition(", ")
+    name, _, cores = provenance.machine().removesuffix(", no bfloat16").rpartition(", ")
     assert name
     assert int(cores.removesuffix(" cores")) >= 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what the processor does")
+def test_a_processor_without_bfloat16_is_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for known in (True, False):
+        monkeypatch.setattr(precision, "has_bfloat16", lambda kind, known=known: known)
+        assert provenance.machine().endswith("no bfloat16") is not known

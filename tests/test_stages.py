@@ -358,3 +358,15 @@ def test_seconds_of_a_stage_sum_over_its_starts(search: Search, run: Path) -> No
     assert before > 0
     opened(search, run, resume=True).run_search()
     assert results.update(run)["stages"]["search"]["seconds"] >= before
+
+
+@pytest.mark.parametrize(
+    ("has", "wanted", "notes"), [(False, "bfloat16", 1), (True, "bfloat16", 0), (False, "float32", 0)]
+)
+def test_a_processor_without_bfloat16_is_told_of_once(
+    has: bool, wanted: str, notes: int, search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "has_bfloat16", lambda kind: has)
+    heard = Heard()
+    opened(changed(search, **{"distill.precision": wanted}), tmp_path / "run", heard).check()
+    assert len([text for text in heard.notes if "bfloat16, which distill.precision asks for" in text]) == notes

@@ -31,6 +31,7 @@ from raydistill.data.images import DeviceImages
 from raydistill.distill.method import Method, MethodConfig, NetworkFactory, Phase
 from raydistill.models.convnet import Features
 from raydistill.models.fit import Fit, Recipe, at_once
+from raydistill.models.precision import Precision, computed_in
 from raydistill.seeding import derive, torch_generator
 
 
@@ -131,7 +132,7 @@ class DataDAMConfig(MethodConfig):
     "How the networks take those steps (η_θ is its ``lr``)."
     pool_draws: int = Field(8, ge=1)
     "Real statistics kept per network of the pool, each for its own real batch and augmentation draw."
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     "Of the networks' forward and backward passes; images and statistics stay float32."
 
     @model_validator(mode="after")
@@ -287,7 +288,7 @@ class DataDAM(Method):
         return Statistics(attention, torch.cat([p.embedding for p in parts]).mean(0, keepdim=True))
 
     def _features(self, net: Any, batch: Tensor, classes: int) -> Statistics:
-        if self.config.precision == "bfloat16":
+        if computed_in(self.config.precision, batch.device) == torch.bfloat16:
             batch = batch.to(torch.bfloat16)
         return statistics(net.features(batch), classes, self.config.power, getattr(net, "nonnegative", False))
 
@@ -296,10 +297,11 @@ class DataDAM(Method):
         return augment.draw(self.config.augment, 1, (size[0], size[1]), generator, shared=True)
 
 
-def frozen(net: nn.Module, precision: str) -> nn.Module:
+def frozen(net: nn.Module, precision: Precision) -> nn.Module:
     """A copy whose parameters take no gradient, in train mode (batch norm uses the batch's own statistics)."""
     twin = copy.deepcopy(net).requires_grad_(False).train()
-    return twin.to(torch.bfloat16) if precision == "bfloat16" else twin
+    device = next(net.parameters()).device
+    return twin.to(torch.bfloat16) if computed_in(precision, device) == torch.bfloat16 else twin
 
 
 def pieces(batch: Tensor) -> int:

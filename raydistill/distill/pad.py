@@ -28,6 +28,7 @@ from raydistill.errors import ConfigError
 from raydistill.experts.curriculum import CurriculumConfig
 from raydistill.experts.trajectory import EXPERT, ExpertConfig, Trajectory
 from raydistill.models.flat import Layout, call
+from raydistill.models.precision import Precision, autocast
 from raydistill.seeding import numpy_generator, torch_generator
 
 ONE_HOT = 5.0
@@ -82,7 +83,7 @@ class PADConfig(MethodConfig):
     "How the gradient goes through the student's steps, see ``distill/unroll.py``."
     window: int | None = Field(None, ge=1)
     "Last steps that are gone through, for gradient=window."
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     "Of the student's convolutions; parameters, images and sums stay float32."
 
     @model_validator(mode="after")
@@ -238,7 +239,7 @@ class PAD(Method):
         return steps
 
     def _forward(self, vector: Tensor, inputs: Tensor) -> Tensor:
-        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+        with autocast(self.config.precision, inputs.device):
             return call(self.net, self.layout, vector, inputs)
 
     def _take(self, found: Matched, lr_img: float) -> bool:

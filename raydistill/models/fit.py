@@ -7,7 +7,7 @@ Shapes: N images, n in a batch, K channels, H×W pixels, C classes.
 """
 
 import math
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from raydistill.config import Config
 from raydistill.data import augment
 from raydistill.data.augment import Strategy
+from raydistill.models.precision import Precision, autocast
 from raydistill.seeding import torch_generator
 
 MOST_PIXELS = 2**20
@@ -67,8 +68,8 @@ class Recipe(Config):
     weight_decay: float = Field(5e-4, ge=0)
     augment: Strategy = "digits"
     "DSA strategy, drawn per image."
-    precision: Literal["float32", "bfloat16"] = "float32"
-    "Of the convolutions while training; tests always run in float32."
+    precision: Precision = "float32"
+    "Of the convolutions while training; tests always run in float32. See ``models/precision``."
     sharpness: float = Field(0, ge=0)
     "ρ of sharpness-aware steps (SAM; FTD's flat minima): the gradient is taken this far uphill. Twice the cost; 0: plain."
 
@@ -151,7 +152,7 @@ class Fit:
         return loss
 
     def _gradient(self, inputs: Tensor, targets: Tensor) -> float:
-        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.recipe.precision == "bfloat16"):
+        with autocast(self.recipe.precision, inputs.device):
             logits = self.net(inputs)
         loss = F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets)
         self._optimiser.zero_grad()

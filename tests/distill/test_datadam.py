@@ -12,7 +12,7 @@ from raydistill.distill import datadam
 from raydistill.distill.datadam import PRESETS, DataDAM, DataDAMConfig, Statistics, pieces, statistics
 from raydistill.distill.initialise import labels_of
 from raydistill.errors import ConfigError
-from raydistill.models import fit
+from raydistill.models import fit, precision
 from raydistill.models.fit import Fit, Recipe
 from raydistill.seeding import derive
 from tests.distill import small
@@ -275,7 +275,8 @@ def test_matching_in_trains_no_network() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, method._pool[0].parameters(), strict=True))
 
 
-def test_bfloat16_is_close_and_leaves_images_and_statistics_in_float32() -> None:
+def test_bfloat16_is_close_and_leaves_images_and_statistics_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_bfloat16", lambda kind: True)
     wide, narrow = small.datadam(power=2), small.datadam(power=2, precision="bfloat16")
     start = wide.images.detach().clone()
     losses = [(wide.step(i)["loss"], narrow.step(i)["loss"]) for i in range(5)]

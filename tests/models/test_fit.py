@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raydistill.data.images import DeviceImages, ImageSet, Normaliser
-from raydistill.models import ConvNet, ConvNetConfig
+from raydistill.models import ConvNet, ConvNetConfig, precision
 from raydistill.models.fit import EncodedImages, Fit, Recipe, accuracy, predict
 from tests import formulas
 
@@ -146,7 +146,10 @@ def test_probabilities_of_one_class_are_that_class(watched: Watched) -> None:
     assert torch.allclose(flat(hard), flat(soft), atol=1e-6)
 
 
-def test_bfloat16_training_stays_close_and_keeps_float32_weights(watched: Watched) -> None:
+def test_bfloat16_training_stays_close_and_keeps_float32_weights(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "has_bfloat16", lambda kind: True)
     wide, narrow = small_net(), small_net()
     start = flat(wide)
     Fit(wide, watched, PLAIN, seed=1).run(10)
