@@ -125,7 +125,8 @@ class _Training:
 
     def _note(self, loss: float) -> None:
         self.unit.rewind(self.done - 1)
-        self.unit.log(self.done, {"loss": loss, "val_accuracy": self.judged, "seconds": round(self.seconds, 3)})
+        numbers = {"loss": loss, "val_accuracy": self.judged, "seconds": round(self.seconds, 3)}
+        self.unit.log(self.done, {**numbers, "workers": self.team.size})
         about = {
             "fingerprint": self.fingerprint,
             "passes": self.done,

@@ -59,7 +59,7 @@ class NASConfig(Config):
     "Of that training."
     workers: int = Field(1, ge=1)
     "Processes that share each batch of that training (Ray Train); each has the budget's ``cpus`` and ``gpus``. Where a "
-    "network has batch norm, its accuracy depends on their number."
+    "network has batch norm, its accuracy depends on their number. If a machine is lost, the others go on from the last epoch."
 
     @field_validator("networks", mode="before")
     @classmethod

@@ -42,7 +42,8 @@ def train_together(
         runtime: the cluster.
         function: of a module's top level; goes on from its own state when it is called again.
         shared: its arguments, handed over once.
-        workers: members of the team.
+        workers: members of the team. It begins with so many, and goes on with fewer where a machine is lost for good, with
+            more when one joins.
         cpus: cores of a member; its PyTorch threads are this many, at least one.
         gpus: GPUs of a member; 0 for none.
         directory: Ray Train's notes go below it, and are removed at the end.
@@ -65,7 +66,10 @@ def train_together(
         _member,
         train_loop_config={"function": function, "shared": ray.put(dict(shared)), "cpus": cpus},
         scaling_config=train.ScalingConfig(
-            num_workers=workers, use_gpu=gpus > 0, resources_per_worker=resources, accelerator_type=accelerator
+            num_workers=(1, workers) if workers > 1 else 1,  # type: ignore[arg-type]  # annotated as it was without teams that shrink
+            use_gpu=gpus > 0,
+            resources_per_worker=resources,
+            accelerator_type=accelerator,
         ),
         run_config=train.RunConfig(
             name=f"{FOLDER}-{os.getpid()}",

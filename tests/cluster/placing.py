@@ -15,6 +15,7 @@ import torch
 
 from raydistill.distill.loop import Outcome
 from raydistill.errors import ConfigError, OutOfMemory
+from raydistill.runtime.base import Team
 from raydistill.search.objective import Engine
 from tests.search import fakes
 
@@ -64,6 +65,17 @@ def stay(x: int, folder: str, device: str) -> int:
     return x * x
 
 
+def train(directory: str, team: Team, device: str) -> None:
+    """Note the size of each team that begins; none ends before there is a file ``lost``."""
+    notes, lost = Path(directory) / "sizes", Path(directory) / "lost"
+    if team.rank == 0:
+        with open(notes, "a", encoding="utf-8") as file:
+            file.write(f"{team.size}\n")
+    until(lost.exists)
+    team.report({"epoch": 1.0})
+    time.sleep(1)
+
+
 def distill(config: Any, data: Any, *, directory: Path, **rest: Any) -> Outcome:
     """The fake distillation, which wants a GPU for itself."""
     greedy(0, 1.0, "")
@@ -79,6 +91,7 @@ def main(address: str, folder: Path) -> None:
     """All of it, one after another."""
     from raydistill.runtime import pool
     from raydistill.runtime.on_ray import connect
+    from raydistill.runtime.train_on_ray import train_together
     from raydistill.search import tune
     from tests.search.test_local import Heard
 
@@ -112,6 +125,12 @@ def main(address: str, folder: Path) -> None:
 
     pool.MAX_RESTARTS = 0
     say(stayed=sorted(runtime.map(stay, items, {"folder": str(folder / "stay")})))
+
+    team = folder / "team"
+    team.mkdir()
+    shared = {"directory": str(team)}
+    train_together(runtime, train, shared, workers=3, cpus=1, gpus=0, directory=team, max_failures=1)
+    say(sizes=[int(line) for line in (team / "sizes").read_text(encoding="utf-8").split()])
     runtime.close()
 
 

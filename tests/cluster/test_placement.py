@@ -82,6 +82,12 @@ def test_work_finds_the_machines_that_join_that_live_and_that_are_large_enough(t
             cluster.tell("kill")
             (tmp_path / "stay" / "go").touch()
             assert said() == {"stayed": [[0, 0], [1, 1], [2, 4], [3, 9]]}
+
+            # The team goes on with the two that are left of three, for the machine does not come back.
+            wait((tmp_path / "team" / "sizes").exists)
+            cluster.tell("kill")
+            (tmp_path / "team" / "lost").touch()
+            assert said() == {"sizes": [3, 2]}
             assert driver.wait(timeout=120) == 0
 
 
