@@ -1,11 +1,13 @@
 """Random kills for as long as you like, by hand: searches on several Ray nodes that all must end as if undisturbed.
 
-    python -m tests.cluster.long_faults [--minutes 60] [--seed 0] [--nodes 2]
+    python -m tests.cluster.long_faults [--minutes 60] [--seed 0] [--nodes 2] [--kinds driver machine …]
 
 Again and again the search of ``test_faults`` (distil, evaluate, NAS) is begun on a cluster of this machine, and every few
-seconds something is killed (SIGKILL): the driver, a worker's machine (another joins), or a worker's process. A driver that
-is gone is started again with ``--resume``. Each search's numbers, and the bytes of its set, are compared with those of one
-that was left alone; the figures are printed at the end. Exit code 1: one of them differed, or did something twice.
+seconds something is killed (SIGKILL): the driver, a worker's machine (another joins), or a worker's process; or a machine
+neither hears nor answers for a while: too long, so that it is taken for dead and comes back as a stranger, or not that long,
+so that it is merely slow. A driver that is gone is started again with ``--resume``. Each search's numbers, and the bytes of
+its set, are compared with those of one that was left alone; the figures are printed at the end. Exit code 1: one of them
+differed, or did something twice.
 """
 
 import argparse
@@ -25,8 +27,11 @@ from tests.cluster.test_faults import LONGER, arguments, finished, outcome, star
 from tests.runtime.test_on_ray import descendants
 from tests.tiny import shell, write_search
 
+KINDS = ["driver", "machine", "worker", "slow machine", "cut off machine"]
 PAUSE = (2.0, 20.0)
 "Seconds between two kills."
+SLOW, CUT_OFF = 3.0, 20.0
+"Seconds without an answer; after 5 to 10 a machine is taken for dead, see ``nodes``."
 PATIENCE = 900
 "Seconds that a search may take on from its last kill."
 
@@ -41,15 +46,22 @@ def workers(cluster: Nodes) -> list[int]:
     return found
 
 
-def kill_something(cluster: Nodes, driver: "subprocess.Popen[str]", draw: random.Random) -> str:
-    """One kill; says of what, or that there was nothing."""
-    what = draw.choice(["driver", "machine", "worker"])
+def kill_something(cluster: Nodes, driver: "subprocess.Popen[str]", draw: random.Random, kinds: list[str]) -> str:
+    """One kill, or a machine that does not answer; says of what, or that there was nothing."""
+    what = draw.choice(kinds)
     if what == "driver":
         driver.kill()
         driver.communicate(timeout=60)
     elif what == "machine":
         cluster.tell("kill")
         cluster.tell("add")
+    elif what in ("slow machine", "cut off machine"):
+        cluster.tell("freeze")
+        time.sleep(SLOW if what == "slow machine" else CUT_OFF)
+        cluster.tell("thaw")
+        if what == "cut off machine":  # Ray's own process ends when it learns that it was given up
+            cluster.tell("kill")
+            cluster.tell("add")
     else:
         alive = workers(cluster)
         if not alive:
@@ -60,7 +72,7 @@ def kill_something(cluster: Nodes, driver: "subprocess.Popen[str]", draw: random
 
 
 def disturbed(
-    cluster: Nodes, search: Path, out: Path, draw: random.Random, until: float, kills: Counter[str]
+    cluster: Nodes, search: Path, out: Path, draw: random.Random, until: float, kills: Counter[str], kinds: list[str]
 ) -> list[str]:
     """One search from its beginning to its end; returns what went wrong."""
     run, wrong = out / "other", []
@@ -81,7 +93,7 @@ def disturbed(
             driver.kill()
             return [*wrong, f"not at its end {PATIENCE} seconds after the last kill"]
         if driver.poll() is None and time.monotonic() < until:
-            kills[kill_something(cluster, driver, draw)] += 1
+            kills[kill_something(cluster, driver, draw, kinds)] += 1
             quiet_since = time.monotonic()
         if driver.poll() is not None:
             driver = start(cluster, search, out, "--resume")
@@ -93,6 +105,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--nodes", type=int, default=2)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     given = parser.parse_args()
     draw, kills, wrong, searches = random.Random(given.seed), Counter[str](), [], 0
     with tempfile.TemporaryDirectory(prefix="long_faults-") as place, nodes(given.nodes) as cluster:
@@ -104,13 +117,13 @@ def main() -> int:
         began = time.monotonic()
         while time.monotonic() - began < 60 * given.minutes:
             out = folder / f"{searches:03}"
-            wrong += disturbed(cluster, search, out, draw, began + 60 * given.minutes, kills)
+            wrong += disturbed(cluster, search, out, draw, began + 60 * given.minutes, kills, given.kinds)
             searches += 1
             if outcome(out / "other") != expected:
                 wrong.append(f"search {searches} ended with other numbers")
         minutes = (time.monotonic() - began) / 60
     killed = ", ".join(f"{count} {what}" for what, count in sorted(kills.items()))
-    print(f"{searches} searches in {minutes:.1f} minutes on {given.nodes} nodes; killed: {killed or 'nothing'}")
+    print(f"{searches} searches in {minutes:.1f} minutes on {given.nodes} nodes; disturbed: {killed or 'nothing'}")
     print("\n".join(wrong) or "all ended as the one that was left alone, and nothing that was done was done again")
     return 1 if wrong else 0
 

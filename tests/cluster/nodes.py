@@ -1,6 +1,6 @@
 """A cluster of several nodes on this machine, in a process of its own: a head without cores, and workers of one core each.
 
-Started as a program it reads a command a line (``add``, ``kill``) and answers each with one line.
+Started as a program it reads a command a line (``add``, ``kill``, ``freeze``, ``thaw``) and answers each with one line.
 """
 
 import itertools
@@ -44,7 +44,11 @@ class Nodes(NamedTuple):
     process: "subprocess.Popen[str]"
 
     def tell(self, command: str) -> str:
-        """``add`` a worker (``add {"num_gpus": 1}``: another kind), or ``kill`` the oldest; returns how many there are."""
+        """Change the workers; returns how many there are.
+
+        ``add`` one (``add {"num_gpus": 1}``: another kind); ``kill`` the oldest; ``freeze`` it (it runs, but neither hears
+        nor answers, as behind a network that fails), and ``thaw`` it again.
+        """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(command + "\n")
@@ -73,7 +77,7 @@ def nodes(workers: int) -> Iterator[Nodes]:
         raise
     finally:
         everybody = descendants(process.pid)
-        _end(everybody)
+        _send(everybody, signal.SIGKILL)
         process.wait(timeout=60)
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -86,10 +90,10 @@ def _answer(process: "subprocess.Popen[str]") -> str:
     raise AssertionError(f"the cluster's process ended with {process.wait()}")
 
 
-def _end(pids: list[int]) -> None:
+def _send(pids: list[int], what: signal.Signals) -> None:
     for pid in reversed(pids):
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, what)
 
 
 def _serve(workers: int) -> None:
@@ -102,6 +106,9 @@ def _serve(workers: int) -> None:
         cache = {"RAYDISTILL_CACHE": f"{folder}/cache-{next(numbers)}"}
         return cluster.add_node(**{"num_cpus": 1, **kind}, env_vars=cache)
 
+    def raylet(node: Any) -> int:
+        return int(node.all_processes["raylet"][0].process.pid)
+
     def say(answer: object) -> None:
         print(json.dumps({"answer": str(answer)}), flush=True)
 
@@ -113,8 +120,10 @@ def _serve(workers: int) -> None:
             there.append(add(**json.loads(line.removeprefix("add").strip() or "{}")))
             say(len(there))
         elif line.strip() == "kill" and there:
-            raylet = there.pop(0).all_processes["raylet"][0].process.pid
-            _end(descendants(raylet))
+            _send(descendants(raylet(there.pop(0))), signal.SIGKILL)
+            say(len(there))
+        elif line.strip() in ("freeze", "thaw") and there:
+            _send(descendants(raylet(there[0])), signal.SIGSTOP if line.strip() == "freeze" else signal.SIGCONT)
             say(len(there))
         else:
             say(f"no such command: {line.strip()}")
