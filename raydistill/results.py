@@ -12,6 +12,7 @@ from typing import Any
 from raydistill import artifacts, provenance, storage
 from raydistill.artifacts import units
 from raydistill.errors import ArtifactError, ConfigError, EnvironmentIssue
+from raydistill.evaluate import arms
 from raydistill.experts.store import FOLDER
 from raydistill.nas.summary import summary
 from raydistill.search.definition import Search
@@ -228,7 +229,7 @@ def _distill(run: Path) -> dict[str, Any] | None:
 
 def _evaluations(run: Path) -> list[dict[str, Any]]:
     rows = []
-    for unit in units(run, "evaluate"):
+    for unit in arms.rated(run):
         record = unit.read()
         if record["status"] != artifacts.COMPLETED:
             continue

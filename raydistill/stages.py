@@ -272,7 +272,7 @@ class Experiment:
 
     def _annotate(self, distilled: DistilledSet) -> None:
         """Tell the set itself what it was measured to be worth."""
-        found = artifacts.units(self.run, "evaluate")
+        found = arms.rated(self.run)
         done = {unit.name: unit.read()["metrics"] for unit in found if unit.status == COMPLETED}
         if distilled.manifest.get("accuracies") != done:
             DistilledSet.annotate(self.set_path, accuracies=done)

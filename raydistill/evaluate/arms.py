@@ -6,11 +6,13 @@ plain arguments, the same wherever it runs.
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
+from raydistill.artifacts import Unit, read_object, units
 from raydistill.data.distilled import DistilledSet
 from raydistill.data.images import DeviceImages, ImageSet
 from raydistill.data.load import TrainData
@@ -49,6 +51,13 @@ def items(config: EvaluateConfig, network: str) -> list[Item]:
         nets = table.networks or (network,)
         found += [Item(arm, net, i, name) for net in nets for arm in arms for i in range(counts[arm])]
     return sorted(found, key=lambda item: item.arm != "whole")
+
+
+def rated(run: Path) -> list[Unit]:
+    """The units of a run folder that its ``search.json`` asks for; those of other networks, arms or tables are left aside."""
+    search = read_object(run / "search.json")
+    wanted = {item.name for item in items(EvaluateConfig.parse(search["evaluate"]), search["distill"]["network"])}
+    return [unit for unit in units(run, "evaluate") if unit.name in wanted]
 
 
 def protocol_of(arm: Arm, config: EvaluateConfig, table: str = "") -> Protocol:
