@@ -291,8 +291,11 @@ class Experiment:
                 "seed": self.search.seed,
             }
             about |= {"data": self.search.data.to_json(), "draws": self.search.evaluate.random_draws, "arm": arm}
-            of_run = arm in ("distilled", "initial")
-            about["set"] = distilled.manifest["checksums"] if of_run else self.search.distill.ipc
+            if arm == "whole":  # no ipc changes it, but what is done already has the search's
+                about["set"] = self.search.distill.ipc
+            else:
+                of_run = arm in ("distilled", "initial")
+                about["set"] = distilled.manifest["checksums"] if of_run else arms.ipc_of(distilled)
             if part[0].table:
                 table = self.search.evaluate.also[part[0].table]
                 about |= {"labels": table.labels, "rates": arms.rates_of(part[0], self.search.evaluate)}

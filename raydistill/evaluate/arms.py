@@ -80,11 +80,16 @@ def real_set(selection: Selection, data: TrainData, ipc: int, augment: str, seed
     return DistilledSet(pixels, labels_of(data.train.num_classes, ipc), data.encoding, data.train.classes)
 
 
+def ipc_of(distilled: DistilledSet) -> int:
+    """Images a class of a set; where ``ipc`` was searched, the chosen one."""
+    return len(distilled.pixels) // len(distilled.classes)
+
+
 def sets_of(
     config: EvaluateConfig, distilled: DistilledSet, initial: DistilledSet, data: TrainData, seed: int
 ) -> dict[str, list[DistilledSet]]:
     """The sets behind each arm but ``whole``: one, or for ``random`` several draws that students are spread over."""
-    ipc = len(distilled.pixels) // len(distilled.classes)
+    ipc = ipc_of(distilled)
     sets = {"distilled": [distilled]}
     for arm in config.arms:
         if arm == "whole":
