@@ -87,6 +87,18 @@ def read_json(path: Path) -> Any:
         raise ArtifactError(f"{path} is damaged ({error}); delete it and run again with --resume") from None
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON document of named values.
+
+    Raises:
+        ArtifactError: the file is missing, is not JSON, or holds something else.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise ArtifactError(f"{path} is damaged (it holds no names); delete it and run again with --resume")
+    return found
+
+
 def save_folder(path: Path, kind: str, manifest: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Write an artefact folder atomically, replacing an older one.
 

@@ -141,16 +141,14 @@ def fitted(
     searches: "Mapping[str, Search]", minutes: float, computes: Any, progress: Any, options: Options
 ) -> "dict[str, Search]":
     """The searches at the lengths that fit into the time; those begun earlier keep the lengths that they began with."""
-    from raydistill import artifacts, budget, plan, results
-    from raydistill.search.definition import Search
+    from raydistill import budget, plan, results
     from raydistill.stages import Experiment
 
     begun, forecasts = {}, {}
     for name, search in searches.items():
         folder = options.out / search.name
         if options.resume and os.path.exists(folder / results.SEARCH):
-            earlier = Search.parse(artifacts.read_json(folder / results.SEARCH))
-            begun[name] = budget.with_length(search, budget.length(earlier))
+            begun[name] = budget.with_length(search, budget.length(results.stored(folder)))
             continue
         progress.note(f"timing pieces of {search.name}")
         experiment = Experiment(search, folder, computes, progress, options.data_root)
@@ -186,6 +184,8 @@ def _computed(
     earlier = stages not in (STAGES, ("search",)) and os.path.exists(folder / results.SEARCH)
     experiment = Experiment(search, folder, computes, progress, options.data_root)
     search = experiment.search
+    if stages != STAGES:
+        results.check_same(search, folder, *stages)
     experiment.check(stages)
     with results.only_one(folder):
         known = results.open_run(search, folder, options.resume or earlier)

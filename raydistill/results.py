@@ -11,13 +11,18 @@ from typing import Any
 
 from raydistill import artifacts, provenance, storage
 from raydistill.artifacts import units
-from raydistill.errors import ConfigError, EnvironmentIssue
+from raydistill.errors import ArtifactError, ConfigError, EnvironmentIssue
+from raydistill.evaluate import arms
 from raydistill.experts.store import FOLDER
 from raydistill.nas.summary import summary
 from raydistill.search.definition import Search
 from raydistill.search.trials import best_trial, read_trials
 
 SEARCH, RESULTS = "search.json", "results.json"
+OWN = {"experts": (), "search": ("space", "budget"), "distill": ("final",), "nas": ("nas",)}
+"Stage → the parts of a search that it alone looks at: run by itself, it may have others than the rest of its folder."
+RESOURCES = ("trials", "parallel", "cpus", "gpus", "accelerator", "final_cpus", "resources", "max_failures")
+"Fields of the budget that say how much is done and where; no result depends on them."
 
 
 def fetch(run: Path) -> None:
@@ -83,13 +88,58 @@ def check_fresh(run: Path, resume: bool) -> None:
     Raises:
         ConfigError: it does.
     """
-    if os.path.exists(run / SEARCH):  # Path.exists would raise where a folder may not be entered
-        begun = {path.parent.name for path in (run / "units").glob("*/*")}
-        if begun != {"experts"} and not resume:  # experts are the cache's; a search may well follow them
-            raise ConfigError(
-                f"{storage.shown(run)} holds a run already; add --resume to go on with it, or choose another --out or "
-                "--set name=…"
-            )
+    # Path.exists would raise where a folder may not be entered. Experts are the cache's; a search may well follow them.
+    if os.path.exists(run / SEARCH) and _begun(run) != {"experts"} and not resume:
+        raise ConfigError(
+            f"{storage.shown(run)} holds a run already; add --resume to go on with it, or choose another --out or "
+            "--set name=…"
+        )
+
+
+def check_same(search: Search, run: Path, stage: str) -> None:
+    """Refuse to run one stage alone with other settings than those that its folder was made with.
+
+    ``run`` makes anew what changed settings concern; a single stage would leave the others' results beside its own, under
+    settings that they were not made with.
+
+    Raises:
+        ConfigError: names the first that differ.
+        ArtifactError: the folder's ``search.json`` is damaged.
+    """
+    if not _begun(run) - {"experts"} or not os.path.exists(run / SEARCH):
+        return
+    there, here = stored(run).flat(), search.flat()
+    free = (*OWN[stage], *(f"budget.{name}" for name in RESOURCES))
+    differ = [
+        path
+        for path in dict.fromkeys([*there, *here])
+        if there.get(path) != here.get(path) and not any(f"{path}.".startswith(f"{part}.") for part in free)
+    ]
+    if differ:
+        made, given = (
+            ", ".join(f"{path}={json.dumps(values.get(path))[:60]}" for path in differ[:3]) for values in (there, here)
+        )
+        raise ConfigError(
+            f"{storage.shown(run)} was made with {made}, and this search has {given}; restore that (its own settings are "
+            f"in {storage.shown(run / SEARCH)}, which stands for a SEARCH), choose another --out, or remove the folder"
+        )
+
+
+def stored(run: Path) -> Search:
+    """The search of a run folder.
+
+    Raises:
+        ArtifactError: there is none, or it is damaged.
+    """
+    try:
+        return Search.parse(artifacts.read_json(run / SEARCH))
+    except ConfigError as error:
+        raise ArtifactError(f"{storage.shown(run / SEARCH)} is no search: {error}") from None
+
+
+def _begun(run: Path) -> set[str]:
+    """Kinds of units that the folder has."""
+    return {path.parent.name for path in (run / "units").glob("*/*")}
 
 
 def update(run: Path, **fields: Any) -> dict[str, Any]:
@@ -179,7 +229,7 @@ def _distill(run: Path) -> dict[str, Any] | None:
 
 def _evaluations(run: Path) -> list[dict[str, Any]]:
     rows = []
-    for unit in units(run, "evaluate"):
+    for unit in arms.rated(run):
         record = unit.read()
         if record["status"] != artifacts.COMPLETED:
             continue

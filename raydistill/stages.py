@@ -283,7 +283,7 @@ class Experiment:
 
     def _annotate(self, distilled: DistilledSet) -> None:
         """Tell the set itself what it was measured to be worth."""
-        found = artifacts.units(self.run, "evaluate")
+        found = arms.rated(self.run)
         done = {unit.name: unit.read()["metrics"] for unit in found if unit.status == COMPLETED}
         if distilled.manifest.get("accuracies") != done:
             DistilledSet.annotate(self.set_path, accuracies=done)
@@ -302,8 +302,11 @@ class Experiment:
                 "seed": self.search.seed,
             }
             about |= {"data": self.search.data.to_json(), "draws": self.search.evaluate.random_draws, "arm": arm}
-            of_run = arm in ("distilled", "initial")
-            about["set"] = distilled.manifest["checksums"] if of_run else self.search.distill.ipc
+            if arm == "whole":  # no ipc changes it, but what is done already has the search's
+                about["set"] = self.search.distill.ipc
+            else:
+                of_run = arm in ("distilled", "initial")
+                about["set"] = distilled.manifest["checksums"] if of_run else arms.ipc_of(distilled)
             if part[0].table:
                 table = self.search.evaluate.also[part[0].table]
                 about |= {"labels": table.labels, "rates": arms.rates_of(part[0], self.search.evaluate)}

@@ -363,12 +363,35 @@ def test_run_folder_that_exists(run_folder: Path, tmp_path: Path, capsys: pytest
     assert listing(run_folder) == before
 
 
+def test_stage_with_other_settings_than_its_folder_was_made_with(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = listing(run_folder)
+    given = [f"{write_search(tmp_path)}:other", "--out", "runs", "--address", "in-process", "--quiet"]
+    for stage in ("experts", "distill", "nas"):
+        for resume in ([], ["--resume"]):
+            other = ["--seed", "9", "--set", "distill.lr_img=5", *resume]
+            parts = ["runs/other was made with seed=0, distill.lr_img=0.1", "has seed=9, distill.lr_img=5.0; restore"]
+            wrong(call(capsys, stage, *given, *other), *parts, "runs/other/search.json", "--out", "remove the folder")
+    wrong(call(capsys, "distill", *given, "--set", 'evaluate.networks=["MLP"]'), 'evaluate.networks="", ', '"MLP"')
+    assert listing(run_folder) == before
+
+
+def test_stage_with_settings_of_its_own(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["nas", f"{write_search(tmp_path)}:other", "--out", "runs", "--address", "in-process", "--quiet"]
+    said = call(capsys, *given, "--set", 'nas.networks=["ConvNetD1"]', "--set", "budget.max_failures=1", "--json")
+    assert said.code == 0, said.err
+    assert json.loads(said.out)["stages"]["nas"]["names"] == 1
+    assert call(capsys, "nas", run_folder / "search.json", *given[2:]).code == 0
+
+
 def test_resume_with_other_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["search", write_search(tmp_path), "--quiet", "--address", "in-process", "--out", "runs"]
     assert call(capsys, *given).code == 0
     before = listing(tmp_path / "runs")
-    wrong(call(capsys, *given, "--resume", "--set", "distill.iterations=5"), "trial 0", "--out")
-    wrong(call(capsys, *given, "--resume", "--seed", "9"), "trial 0", "--out")
+    wrong(call(capsys, *given, "--resume", "--set", "distill.iterations=5"), "distill.iterations=4", "--out")
+    wrong(call(capsys, *given, "--resume", "--set", "budget.grace=1"), "trial 0", "--out")
+    wrong(call(capsys, "run", *given[1:], "--resume", "--seed", "9"), "trial 0", "--out")
     assert listing(tmp_path / "runs") == before
 
 

@@ -107,6 +107,17 @@ def test_evaluations(run: Path) -> None:
     assert whole["accuracy"]["runs"] == [0.99]
 
 
+def test_evaluations_that_are_not_asked_for_any_more_are_left_out_and_kept(run: Path, search: Search) -> None:
+    evaluation(run, "distilled", [0.8])
+    evaluation(run, "random", [0.7])
+    results.open_run(search.override({"evaluate.baselines": ["whole"]}), run, resume=True)
+    assert [row["set"] for row in results.update(run)["stages"]["evaluate"]] == ["distilled"]
+    results.open_run(search.override({"evaluate.networks": ["MLP"]}), run, resume=True)
+    assert "evaluate" not in results.update(run)["stages"]
+    results.open_run(search, run, resume=True)
+    assert [row["set"] for row in results.update(run)["stages"]["evaluate"]] == ["distilled", "random"]
+
+
 def test_stage_whose_units_are_gone_goes_too(run: Path) -> None:
     evaluation(run, "distilled", [0.8])
     assert "evaluate" in results.update(run)["stages"]

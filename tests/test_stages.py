@@ -203,6 +203,16 @@ def test_other_protocol_begins_evaluations_anew(search: Search, run: Path) -> No
     assert len(record["runs"]) == 2
 
 
+def test_coresets_of_another_size_are_rated_anew_and_the_whole_set_is_not(search: Search, run: Path) -> None:
+    units = {arm: Unit(run / "units" / "evaluate" / f"{arm}-ConvNetD1") for arm in ("distilled", "random", "whole")}
+    before = {arm: unit.read()["fingerprint"] for arm, unit in units.items()}
+    experiment = opened(changed(search, final={"distill.ipc": 2}), run, resume=True)
+    experiment.run_distill()
+    experiment.run_evaluate()
+    changes = [arm for arm, unit in units.items() if unit.read()["fingerprint"] != before[arm]]
+    assert changes == ["distilled", "random"]
+
+
 def test_more_students_keep_those_that_are_done(search: Search, run: Path) -> None:
     unit = Unit(run / "units" / "evaluate" / "distilled-ConvNetD1")
     before = unit.read()["runs"]

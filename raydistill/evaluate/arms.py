@@ -6,11 +6,13 @@ plain arguments, the same wherever it runs.
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
+from raydistill.artifacts import Unit, read_object, units
 from raydistill.data.distilled import DistilledSet
 from raydistill.data.images import DeviceImages, ImageSet
 from raydistill.data.load import TrainData
@@ -51,6 +53,13 @@ def items(config: EvaluateConfig, network: str) -> list[Item]:
     return sorted(found, key=lambda item: item.arm != "whole")
 
 
+def rated(run: Path) -> list[Unit]:
+    """The units of a run folder that its ``search.json`` asks for; those of other networks, arms or tables are left aside."""
+    search = read_object(run / "search.json")
+    wanted = {item.name for item in items(EvaluateConfig.parse(search["evaluate"]), search["distill"]["network"])}
+    return [unit for unit in units(run, "evaluate") if unit.name in wanted]
+
+
 def protocol_of(arm: Arm, config: EvaluateConfig, table: str = "") -> Protocol:
     """The one protocol of a table; ``whole`` runs it for its own number of epochs."""
     protocol = config.also[table].protocol if table else config.protocol
@@ -71,11 +80,16 @@ def real_set(selection: Selection, data: TrainData, ipc: int, augment: str, seed
     return DistilledSet(pixels, labels_of(data.train.num_classes, ipc), data.encoding, data.train.classes)
 
 
+def ipc_of(distilled: DistilledSet) -> int:
+    """Images a class of a set; where ``ipc`` was searched, the chosen one."""
+    return len(distilled.pixels) // len(distilled.classes)
+
+
 def sets_of(
     config: EvaluateConfig, distilled: DistilledSet, initial: DistilledSet, data: TrainData, seed: int
 ) -> dict[str, list[DistilledSet]]:
     """The sets behind each arm but ``whole``: one, or for ``random`` several draws that students are spread over."""
-    ipc = len(distilled.pixels) // len(distilled.classes)
+    ipc = ipc_of(distilled)
     sets = {"distilled": [distilled]}
     for arm in config.arms:
         if arm == "whole":

@@ -14,6 +14,7 @@ import numpy as np
 from raydistill import artifacts
 from raydistill.artifacts import COMPLETED, FAILED, RUNNING, Unit, units
 from raydistill.config import flatten
+from raydistill.evaluate import arms
 from raydistill.nas.summary import rated
 from raydistill.report.texts import shown_accuracy
 from raydistill.search.trials import read_trials
@@ -56,7 +57,7 @@ def accuracy_table(run: Path) -> "pd.DataFrame":
     import pandas as pd
 
     rows, extras = [], dict[str, None]()
-    for unit in units(run, "evaluate"):
+    for unit in arms.rated(run):
         record = unit.read()
         if record.get("status") != COMPLETED:
             continue

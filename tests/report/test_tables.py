@@ -38,6 +38,15 @@ def test_the_network_distilled_with_comes_first(tmp_path: Path) -> None:
     assert tables.accuracy_table(run)["network"].tolist() == ["ConvNetD3"] * 5 + ["AlexNet"] * 5
 
 
+def test_networks_that_are_not_asked_for_any_more_have_no_rows(tmp_path: Path) -> None:
+    run = fake_run(tmp_path, networks=("AlexNet", "ConvNetD3"), trials=0, nas=False)
+    search = artifacts.read_json(run / "search.json")
+    search["evaluate"] |= {"networks": ["ConvNetD3"], "baselines": ["random"]}
+    write_json(run / "search.json", search)
+    found = tables.accuracy_table(run)[["set", "network"]].to_numpy().tolist()
+    assert found == [["distilled", "ConvNetD3"], ["random", "ConvNetD3"]]
+
+
 def test_two_class_scores_are_shown_where_measured(tmp_path: Path) -> None:
     run = fake_run(tmp_path, classes=("HP", "SSA"), trials=0, nas=False)
     unit = Unit(run / "units/evaluate/distilled-ConvNetD3")
