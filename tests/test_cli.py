@@ -227,6 +227,15 @@ def test_report(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert Path("report/index.html").is_file()
 
 
+def test_report_and_export_as_json(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = call(capsys, "report", run, "--out", "page", "--json")
+    assert (said.code, said.err) == (0, "")
+    assert json.loads(said.out) == {"page": "page/index.html", "runs": [str(run)]}
+    said = call(capsys, "export", run, "--to", "npz", "--out", "set", "--json")
+    assert (said.code, said.err) == (0, "")
+    assert json.loads(said.out) == {"path": "set.npz", "format": "npz"}
+
+
 def test_data(capsys: pytest.CaptureFixture[str]) -> None:
     rows = {row["name"]: row for row in json.loads(call(capsys, "data", "--json").out)}
     assert {"digits", "MNIST", "CIFAR10", "folder"} <= rows.keys()
