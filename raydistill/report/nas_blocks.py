@@ -260,14 +260,14 @@ def nas_bars(proxies: Mapping[str, list[Rated]]) -> "Figure":
 
 
 def _bar(ax: "Axes", y: float, height: float, one: Rated, proxy: str, label: bool) -> None:
-    from raydistill.evaluate.scores import interval
+    from raydistill.evaluate.scores import interval, possible
 
     color = MARKS[proxy].color
     named = TRAINED_ON[proxy] if label else None
     ax.barh(y, 100 * one.accuracy, color=color, height=height * 0.92, alpha=0.85, label=named)
     end = 100 * one.accuracy
     if len(one.runs) > 1:
-        low, high = interval(one.runs)
+        low, high = possible(*interval(one.runs))
         ax.plot([100 * low, 100 * high], [y, y], color=INK, linewidth=1.2)
         end = max(end, 100 * high)
     ax.annotate(

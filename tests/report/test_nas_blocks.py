@@ -7,7 +7,7 @@ import pytest
 
 from raydistill import artifacts
 from raydistill.artifacts import COMPLETED, Unit, write_json
-from raydistill.nas.summary import rated, summary
+from raydistill.nas.summary import Rated, rated, summary
 from raydistill.report import nas_blocks, style, tables
 from raydistill.report.blocks import Missing, Picture, Table, Text
 from raydistill.report.nas_blocks import SEED_REPORT, agreement_scatter, nas_bars, seed_table, truth_of
@@ -88,6 +88,12 @@ def test_bars_begin_at_zero_one_for_each_name_and_proxy(study: Path) -> None:
     assert widths[:22] == pytest.approx((100 * nas["accuracy"]).tolist())
     assert len(ax.lines) == 44  # intervals
     assert np.diff(ax.lines[0].get_xdata())[0] > 0
+
+
+def test_no_bar_has_an_interval_beyond_all_images() -> None:
+    one = Rated("ConvNetD3", ("ConvNetD3",), 0.985, (0.97, 1.0), 3.0, 2.0, 10**9, 0)
+    (line,) = nas_bars({"distilled": [one]}).axes[0].lines
+    assert max(line.get_xdata()) == 100
 
 
 def test_the_seed_reports_figures_stand_beside_ours_only_where_they_are_comparable(study: Path, tmp_path: Path) -> None:
