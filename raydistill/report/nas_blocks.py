@@ -102,11 +102,18 @@ def _compared(proxies: Mapping[str, Any], other: str) -> str:
     one, two = (proxies[name]["spearman"]["all"] for name in ("distilled", other))
     if one["low"] is None or two["low"] is None:
         return ""
-    apart = "do not overlap" if one["low"] > two["high"] or two["low"] > one["high"] else "overlap"
-    side = "above" if one["value"] > two["value"] else "not above"
+    side = (
+        "the same as"
+        if one["value"] == two["value"]
+        else "higher than"
+        if one["value"] > two["value"]
+        else "lower than"
+    )
+    apart = one["low"] > two["high"] or two["low"] > one["high"]
+    intervals = "; the two 95 % intervals do not overlap" if apart else ", but the two 95 % intervals overlap"
     return (
         f"Spearman's correlation of {SETS['distilled']} ({one['value']:.2f}) is {side} that of {SETS[other]} "
-        f"({two['value']:.2f}); the two 95 % intervals {apart}."
+        f"({two['value']:.2f}){intervals}."
     )
 
 
