@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from raydistill.models import canonical
 from raydistill.nas.summary import SETS, Rated, rated, summary
 from raydistill.report import tables, texts
 from raydistill.report.blocks import Block, Missing, Picture, Table, Text
@@ -49,6 +50,12 @@ SEED_REPORT = (
     Seed("XII", "MHIST", "PAD", "real", "D1", 65.19, 651, 68.57, 196),
     Seed("XII", "MHIST", "PAD", "noise", "LN", 63.05, 651, 63.05, 240),
 )
+
+
+def called(name: str) -> str:
+    """A network by its architecture's first name, and by the one it was asked for where that is another."""
+    own = canonical(name)
+    return own if own == name else f"{own} (alias {name.removeprefix('ConvNet')})"
 
 
 def nas_blocks(run: Run) -> list[Block]:
@@ -149,7 +156,7 @@ def _shown_proxies(frame: "pd.DataFrame") -> "pd.DataFrame":
 
     rows = []
     for row in frame.to_dict("records"):
-        shown = {"trained on": TRAINED_ON[row["proxy"]], "best": row["best"]}
+        shown = {"trained on": TRAINED_ON[row["proxy"]], "best": called(row["best"])}
         for measure in ("spearman", "kendall"):
             for group in ("all", "top5", "top10"):
                 if f"{measure}_{group}_value" in row:
@@ -234,7 +241,7 @@ def _shown_seed(frame: "pd.DataFrame") -> "pd.DataFrame":
     return pd.DataFrame(
         {
             "source": frame["source"],
-            "best": frame["best"],
+            "best": [called(name) for name in frame["best"]],
             "on the set %": [texts.percent(value) for value in frame["on_set"]],
             "search s": [texts.seconds_text(value) for value in frame["search_seconds"]],
             "on all images %": [texts.percent(value) for value in frame["on_full"]],
