@@ -8,7 +8,7 @@ from raydistill.data.load import DataConfig, load_test, source_class
 from raydistill.display import Display
 from raydistill.errors import ArtifactError, ConfigError
 from raydistill.evaluate.protocol import protocol as named
-from raydistill.evaluate.scores import interval
+from raydistill.evaluate.scores import interval, possible
 from raydistill.evaluate.students import rate
 from raydistill.models import build
 from raydistill.runtime.base import Runtime
@@ -92,7 +92,7 @@ class Appraisal:
         accuracy = found["accuracy"]
         spread = ""
         if accuracy["ci95"]:
-            low, high = (100 * bound for bound in accuracy["ci95"])
+            low, high = (100 * bound for bound in possible(*accuracy["ci95"]))
             spread = f" (95 % interval {low:.2f} to {high:.2f})"
         return (
             f"{100 * accuracy['mean']:.2f} %{spread}: {self.students} x {self.network}, "

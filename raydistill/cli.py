@@ -208,6 +208,7 @@ def report(
             "--out", parser=storage.place, metavar="DIR|URI", help="Folder of the page. [default: RUN/report]"
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Tables and pictures as one HTML page (and PNG, CSV, Markdown) from run folders alone."""
     from raydistill import results
@@ -215,7 +216,8 @@ def report(
 
     for run in runs:
         results.fetch(run)
-    print(write_report(runs, out or (runs[0] / "report" if len(runs) == 1 else Path("report"))))
+    page = write_report(runs, out or (runs[0] / "report" if len(runs) == 1 else Path("report")))
+    print(json.dumps({"page": str(page), "runs": [storage.shown(run) for run in runs]}) if as_json else page)
 
 
 @app.command()
@@ -223,11 +225,13 @@ def export(
     distilled_set: Stored,
     to: Annotated[Literal["png", "npz", "imagefolder"], typer.Option("--to", help="Format.")] = "png",
     out: Annotated[Path, typer.Option("--out", help="File (png, npz) or folder (imagefolder).")] = Path("distilled"),
+    as_json: AsJson = False,
 ) -> None:
     """A distilled set as a picture, as NumPy arrays, or as one PNG an image."""
     from raydistill.report.export import export as write
 
-    print(write(distilled_set, to, out))
+    written = write(distilled_set, to, out)
+    print(json.dumps({"path": str(written), "format": to}) if as_json else written)
 
 
 app.command()(cli_data.data)

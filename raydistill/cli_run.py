@@ -207,6 +207,8 @@ def _tracked(
         tracking_uri=options.tracking_uri,
         params=search.flat(),
         tags=results.tags(search) | {"git_commit": known["git_commit"], "machine": known["machine"]},
+        data=experiment.data,
+        data_root=options.data_root,
     )
     try:
         with metered(computes, progress, search.name) as experiment.display:

@@ -4,9 +4,11 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,29 @@ def test_json_is_one_document_with_the_contracts_fields(first: tuple[Path, Any])
     assert document == json.loads((folder / "results.json").read_text())
     check_contract(document, folder, trials=2)
     assert document["name"] == "tiny"
+
+
+def test_mlflow_has_the_commit_the_settings_and_the_data(first: tuple[Path, Any]) -> None:
+    folder, done = first
+    document = json.loads(done.stdout)
+    with closing(sqlite3.connect(folder / "mlflow.db")) as database:
+        tags = "select value from tags where key = ?"
+        count = len(list(database.execute("select * from runs")))
+        assert count > 8
+        for name in ("git_commit", "machine", "seed", "ipc", "init"):
+            found = [row[0] for row in database.execute(tags, (name,))]
+            assert len(found) == count, name
+        assert {row[0] for row in database.execute(tags, ("git_commit",))} == {document["git_commit"]}
+        settings = database.execute("select value from params where key = 'distill.iterations'").fetchall()
+        assert settings == [("4",)] * count
+        ((rate,),) = set(
+            database.execute(
+                "select params.value from params join tags using (run_uuid) where params.key = "
+                "'distill.lr_img' and tags.key = 'raydistill.kind' and tags.value in ('distill', 'evaluate', 'nas')"
+            )
+        )
+        assert float(rate) == document["stages"]["search"]["best"]["params"]["distill.lr_img"]
+        assert [row[0] for row in database.execute("select name from datasets")].count("digits") == 2
 
 
 def check_contract(document: dict[str, Any], folder: Path, trials: int) -> None:
@@ -200,6 +225,15 @@ def test_report(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = call(capsys, "report", "runs/tiny", "runs/again")
     assert said.out.strip() == "report/index.html"
     assert Path("report/index.html").is_file()
+
+
+def test_report_and_export_as_json(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said = call(capsys, "report", run, "--out", "page", "--json")
+    assert (said.code, said.err) == (0, "")
+    assert json.loads(said.out) == {"page": "page/index.html", "runs": [str(run)]}
+    said = call(capsys, "export", run, "--to", "npz", "--out", "set", "--json")
+    assert (said.code, said.err) == (0, "")
+    assert json.loads(said.out) == {"path": "set.npz", "format": "npz"}
 
 
 def test_data(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 Shapes: N images, K channels, H×W pixels, C classes.
 """
 
+import hashlib
 import warnings
 from dataclasses import dataclass
 from typing import Protocol
@@ -42,6 +43,12 @@ class ImageSet:
     def num_classes(self) -> int:
         """C."""
         return len(self.classes)
+
+    def digest(self) -> str:
+        """SHA-256 of pixels and labels, 64 hex digits."""
+        content = hashlib.sha256(np.ascontiguousarray(self.images).data)
+        content.update(np.ascontiguousarray(self.labels).data)
+        return content.hexdigest()
 
     def subset(self, indices: np.ndarray) -> "ImageSet":
         """The images at ``indices`` [n], copied."""

@@ -25,6 +25,11 @@ def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float
     return mean - reach, mean + reach
 
 
+def possible(low: float, high: float) -> tuple[float, float]:
+    """An interval for an accuracy as it is shown: no end lies beyond 0 or 1, where a t interval of few values may reach."""
+    return (low, high) if math.isnan(low) else (max(low, 0.0), min(high, 1.0))
+
+
 TWO_CLASS = ("balanced_accuracy", "auc", "recall_0", "recall_1", "majority_rate")
 "What ``two_class_scores`` gives."
 

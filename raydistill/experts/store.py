@@ -4,7 +4,6 @@ An entry's name is the fingerprint of everything that its trajectories depend on
 curriculum, optimiser, augmentation, seed. How many there are and how long is not in it: more and longer ones are added.
 """
 
-import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -40,13 +39,11 @@ def entry(cache: Path, config: ExpertConfig, network: str, data: TrainData) -> P
 
 def identity(config: ExpertConfig, network: str, data: TrainData) -> dict[str, Any]:
     """Everything that a trajectory depends on but its index."""
-    content = hashlib.sha256(data.train.images.tobytes())
-    content.update(data.train.labels.tobytes())
     return {
         "algorithm": ALGORITHM,
         "experts": config.identity(),
         "network": network,
-        "images": content.hexdigest(),
+        "images": data.train.digest(),
         "zca": bool(data.config and data.config.zca),
         "source": None if data.config is None else data.config.source,
     }

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from raydistill.models import canonical
 from raydistill.nas.summary import SETS, Rated, rated, summary
 from raydistill.report import tables, texts
 from raydistill.report.blocks import Block, Missing, Picture, Table, Text
@@ -49,6 +50,12 @@ SEED_REPORT = (
     Seed("XII", "MHIST", "PAD", "real", "D1", 65.19, 651, 68.57, 196),
     Seed("XII", "MHIST", "PAD", "noise", "LN", 63.05, 651, 63.05, 240),
 )
+
+
+def called(name: str) -> str:
+    """A network by its architecture's first name, and by the one it was asked for where that is another."""
+    own = canonical(name)
+    return own if own == name else f"{own} (alias {name.removeprefix('ConvNet')})"
 
 
 def nas_blocks(run: Run) -> list[Block]:
@@ -102,11 +109,18 @@ def _compared(proxies: Mapping[str, Any], other: str) -> str:
     one, two = (proxies[name]["spearman"]["all"] for name in ("distilled", other))
     if one["low"] is None or two["low"] is None:
         return ""
-    apart = "do not overlap" if one["low"] > two["high"] or two["low"] > one["high"] else "overlap"
-    side = "above" if one["value"] > two["value"] else "not above"
+    side = (
+        "the same as"
+        if one["value"] == two["value"]
+        else "higher than"
+        if one["value"] > two["value"]
+        else "lower than"
+    )
+    apart = one["low"] > two["high"] or two["low"] > one["high"]
+    intervals = "; the two 95 % intervals do not overlap" if apart else ", but the two 95 % intervals overlap"
     return (
         f"Spearman's correlation of {SETS['distilled']} ({one['value']:.2f}) is {side} that of {SETS[other]} "
-        f"({two['value']:.2f}); the two 95 % intervals {apart}."
+        f"({two['value']:.2f}){intervals}."
     )
 
 
@@ -142,7 +156,7 @@ def _shown_proxies(frame: "pd.DataFrame") -> "pd.DataFrame":
 
     rows = []
     for row in frame.to_dict("records"):
-        shown = {"trained on": TRAINED_ON[row["proxy"]], "best": row["best"]}
+        shown = {"trained on": TRAINED_ON[row["proxy"]], "best": called(row["best"])}
         for measure in ("spearman", "kendall"):
             for group in ("all", "top5", "top10"):
                 if f"{measure}_{group}_value" in row:
@@ -227,7 +241,7 @@ def _shown_seed(frame: "pd.DataFrame") -> "pd.DataFrame":
     return pd.DataFrame(
         {
             "source": frame["source"],
-            "best": frame["best"],
+            "best": [called(name) for name in frame["best"]],
             "on the set %": [texts.percent(value) for value in frame["on_set"]],
             "search s": [texts.seconds_text(value) for value in frame["search_seconds"]],
             "on all images %": [texts.percent(value) for value in frame["on_full"]],
@@ -260,14 +274,14 @@ def nas_bars(proxies: Mapping[str, list[Rated]]) -> "Figure":
 
 
 def _bar(ax: "Axes", y: float, height: float, one: Rated, proxy: str, label: bool) -> None:
-    from raydistill.evaluate.scores import interval
+    from raydistill.evaluate.scores import interval, possible
 
     color = MARKS[proxy].color
     named = TRAINED_ON[proxy] if label else None
     ax.barh(y, 100 * one.accuracy, color=color, height=height * 0.92, alpha=0.85, label=named)
     end = 100 * one.accuracy
     if len(one.runs) > 1:
-        low, high = interval(one.runs)
+        low, high = possible(*interval(one.runs))
         ax.plot([100 * low, 100 * high], [y, y], color=INK, linewidth=1.2)
         end = max(end, 100 * high)
     ax.annotate(

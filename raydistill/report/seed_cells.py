@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from raydistill.artifacts import COMPLETED, units
 from raydistill.data.mhist import GENERATED
+from raydistill.models import canonical
 from raydistill.nas.summary import summary
 from raydistill.report import texts
+from raydistill.report.nas_blocks import Seed, called
 from raydistill.report.run import Run
 from raydistill.report.seed_figures import TABLES, Printed, SeedTable, nas_table
 from raydistill.search.reproduction import Reproduction
@@ -253,7 +255,78 @@ def frames(found: Found, table: SeedTable) -> tuple["pd.DataFrame", "pd.DataFram
     return pd.DataFrame(plain, columns=list(COLUMNS)), pd.DataFrame(shown)
 
 
-NAS_COLUMNS = ("init", "cell", "ours", "report", "difference")
+class NasCell(NamedTuple):
+    """A row of a NAS table; ``ours`` and ``seconds`` are ``None`` where nothing was measured."""
+
+    name: str
+    ours: Any
+    theirs: Any
+    digits: int
+    "Behind the point; 0: a network's name."
+    protocol: str
+    seconds: float | None
+    "What the row's own number took to measure."
+    means: str
+
+
+def _nas_cells(part: Part | None, printed: Seed) -> list[NasCell]:
+    """The five cells of one initialisation."""
+    ours = None if part is None else summary(part.run.path)
+    on_set = on_full = "–"
+    among = each = "of validation images"
+    if part is not None and ours is not None:
+        config, made = part.run.search["nas"], part.run.distill
+        rule = config["protocol"]["name"]
+        on_set = f"{rule}, {config['protocol']['epochs']} epochs"
+        on_full = f"{rule}, {config['confirm_epochs']} epochs (the report: 50)"
+        among = f"of {ours['distinct']} architectures under {ours['names']} names, by validation images"
+        each += f", trained on {made['ipc']} images a class after {made['iterations']} iterations"
+    best, full = ours and ours["ranking"][0], (ours or {}).get("full")
+    tested = full and _percent(full["accuracy"])
+    seconds = full and full["seconds"]
+    rows = (
+        ("best network", best and best["name"], f"ConvNet{printed.best}", 0, on_set, None, among),
+        (
+            "its accuracy on the set %",
+            best and 100 * best["accuracy"],
+            printed.on_set,
+            2,
+            on_set,
+            best and best["seconds"],
+            each,
+        ),
+        (
+            "search, seconds",
+            ours and ours["seconds"],
+            printed.search_seconds,
+            1,
+            on_set,
+            None,
+            "training and judging, sum over networks",
+        ),
+        (
+            "its accuracy on all images %",
+            tested,
+            printed.on_full,
+            2,
+            on_full,
+            seconds,
+            "of test images, trained on all training images",
+        ),
+        (
+            "its training on all images, seconds",
+            seconds,
+            printed.full_seconds,
+            1,
+            on_full,
+            None,
+            "on the wall, that training",
+        ),
+    )
+    return [NasCell(*row) for row in rows]
+
+
+NAS_COLUMNS = ("init", "cell", "protocol", "ours", "report", "difference", "seconds", "means")
 
 
 def nas_frames(found: Found, dataset: str, method: str) -> tuple["pd.DataFrame", "pd.DataFrame"]:
@@ -262,27 +335,23 @@ def nas_frames(found: Found, dataset: str, method: str) -> tuple["pd.DataFrame",
 
     plain, shown = [], []
     for init, printed in nas_table(dataset, method).items():
-        part = found.parts.get(Key(dataset, method, init).part)
-        ours = None if part is None else summary(part.run.path)
-        full = (ours or {}).get("full")
-        best = ours["ranking"][0] if ours else None
-        epochs = f", {full['networks'][0]['epochs']} epochs (the report: 50)" if full else ""
-        cells: list[tuple[str, Any, Any, int]] = [
-            ("best network", best and best["name"].removeprefix("ConvNet"), printed.best, 0),
-            ("its accuracy on the set %", best and 100 * best["accuracy"], printed.on_set, 2),
-            ("search, seconds", ours and ours["seconds"], printed.search_seconds, 1),
-            (f"its accuracy on all images %{epochs}", full and _percent(full["accuracy"]), printed.on_full, 2),
-            ("its training on all images, seconds", full and full["networks"][0]["seconds"], printed.full_seconds, 1),
-        ]
-        for name, value, theirs, digits in cells:
-            numeric = isinstance(value, float)
-            gap = value - theirs if numeric else math.nan
-            plain.append((init, name, value, theirs, gap))
-            text = NOT_MEASURED if value is None else f"{value:,.{digits}f}" if numeric else str(value)
-            difference = f"{gap:+,.{digits}f}" if numeric else _same(value, theirs)
-            told = f"{theirs:g}" if digits else str(theirs)
-            row = {"set": f"from {init}", "cell": name, "ours": text, "report": told, "difference": difference}
-            shown.append(row)
+        for cell in _nas_cells(found.parts.get(Key(dataset, method, init).part), printed):
+            numeric = isinstance(cell.ours, float)
+            gap = cell.ours - cell.theirs if numeric else math.nan
+            plain.append((init, cell.name, cell.protocol, cell.ours, cell.theirs, gap, cell.seconds, cell.means))
+            text = f"{cell.ours:,.{cell.digits}f}" if numeric else called(cell.ours) if cell.ours else NOT_MEASURED
+            shown.append(
+                {
+                    "set": f"from {init}",
+                    "cell": cell.name,
+                    "protocol": cell.protocol,
+                    "ours": text,
+                    "report": f"{cell.theirs:g}" if cell.digits else called(cell.theirs),
+                    "difference": f"{gap:+,.{cell.digits}f}" if numeric else _same(cell.ours, cell.theirs),
+                    "seconds": texts.seconds_text(cell.seconds),
+                    "what it is": cell.means,
+                }
+            )
     return pd.DataFrame(plain, columns=list(NAS_COLUMNS)), pd.DataFrame(shown)
 
 
@@ -291,4 +360,4 @@ def _percent(value: float | None) -> float | None:
 
 
 def _same(value: Any, theirs: Any) -> str:
-    return "–" if value is None else "the same" if value == theirs else "another"
+    return "–" if value is None else "the same" if canonical(value) == canonical(theirs) else "another"

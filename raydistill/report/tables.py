@@ -15,6 +15,7 @@ from raydistill import artifacts
 from raydistill.artifacts import COMPLETED, FAILED, RUNNING, Unit, units
 from raydistill.config import flatten
 from raydistill.evaluate import arms
+from raydistill.evaluate.scores import possible
 from raydistill.nas.summary import rated
 from raydistill.report.texts import shown_accuracy
 from raydistill.search.trials import read_trials
@@ -66,7 +67,7 @@ def accuracy_table(run: Path) -> "pd.DataFrame":
         row["mean"] = metrics["accuracy_mean"]
         # One student alone has neither spread nor interval.
         row["std"] = _number(metrics["accuracy_std"] if row["students"] > 1 else None)
-        row |= {end: _number(metrics.get(end)) for end in ("ci95_low", "ci95_high")}
+        row["ci95_low"], row["ci95_high"] = possible(*(_number(metrics.get(f"ci95_{end}")) for end in ("low", "high")))
         row["runs"] = tuple(record["runs"])
         of_two = {name: metrics[name] for name in ("balanced_accuracy", "auc") if name in metrics}
         of_two |= {f"recall {name}": metrics[f"recall_{label}"] for label, name in enumerate(record.get("classes", ()))}

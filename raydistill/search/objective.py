@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from raydistill import storage
+from raydistill import provenance, storage
 from raydistill.artifacts import COMPLETED, FAILED, STOPPED, alone, folder_exists, remove, write_text
 from raydistill.config import Scalar, fingerprint
 from raydistill.data.distilled import DistilledSet
@@ -82,6 +82,9 @@ def run_trial(
         if unit.status in SETTLED:
             return
         tags = {"method": search.distill.method, "dataset": search.data.source, "seed": str(search.seed)}
+        for name in ("ipc", "init"):
+            tags[name] = str(assignment.params.get(f"distill.{name}", getattr(search.distill, name)))
+        tags["machine"] = provenance.machine()
         unit.begin(trial_fingerprint(search, assignment.params), assignment.params, tags)
         try:
             with memory_watched():

@@ -135,6 +135,11 @@ def tags_of(record: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def settings_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A unit's params; names without a dot, which are no config path, become ``unit.…``: the search has a ``name`` too."""
+    return {name if "." in name else f"unit.{name}": value for name, value in record.get("params", {}).items()}
+
+
 def public(values: Mapping[str, Any]) -> dict[str, str]:
     """Names and values as texts, without those whose name speaks of a secret and without credentials in addresses."""
     return {name: without_credentials(str(value)) for name, value in values.items() if not SECRET.search(name)}

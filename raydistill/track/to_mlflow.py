@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+    from raydistill.data.load import TrainData
+
 BATCH = 1000
 "Metrics that MLflow takes in one request."
 PARAM_LENGTH, TAG_LENGTH = 6000, 8000
@@ -169,6 +171,34 @@ class Store:
             if shadow.uploaded.get(name) != now:
                 self._client.log_artifact(shadow.run_id, str(path), str(Path(name).parent) if "/" in name else None)
                 shadow.uploaded[name] = now
+
+    def log_real(self, shadow: Shadow, data: "TrainData", root: Path | None) -> None:
+        """Note the real data, which the run is trained and selected on, as its datasets; their digests are of the images."""
+        if "real" in shadow.uploaded or data.config is None:
+            return
+        client = self._client
+        from mlflow.data import sources
+        from mlflow.data.code_dataset_source import CodeDatasetSource
+        from mlflow.data.numpy_dataset import from_numpy
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        from raydistill.data.load import build
+
+        where = data.config.source
+        with suppress(RaydistillError):  # they are read; what has become of their files since is no matter here
+            found = build(data.config).find(root)
+            where = found.where if found else where
+        source = (
+            sources.LocalArtifactDatasetSource(where)  # type: ignore[attr-defined]
+            if Path(where).exists()
+            else CodeDatasetSource({"mlflow.source.name": where})
+        )
+        inputs = []
+        for context, part in (("training", data.train), ("validation", data.val)):
+            made = from_numpy(part.images, source, part.labels, data.config.source, part.digest()[:16])
+            inputs.append(DatasetInput(Dataset(**made.to_dict()), [InputTag("mlflow.data.context", context)]))
+        client.log_inputs(shadow.run_id, inputs)
+        shadow.uploaded["real"] = (0, 0)
 
     def log_distilled(self, shadow: Shadow, folder: Path, name: str) -> None:
         """Note a distilled set as a dataset of the run."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from raydistill.artifacts import COMPLETED, DIVERGED, FAILED, RUNNING, STOPPED, Unit, read_json, units, write_json
 from raydistill.config import Scalar, fingerprint
+from raydistill.data.load import TrainData
 from raydistill.errors import ArtifactError, RaydistillError, without_credentials
 from raydistill.track import records
 from raydistill.track.records import public, stamp
@@ -29,6 +30,8 @@ SHARE = 9.0
 "A pass looks at every unit; the pause after it is at least this many times as long, so that many units slow nothing down."
 ENDED = {COMPLETED: "FINISHED", STOPPED: "FINISHED", DIVERGED: "FAILED", FAILED: "FAILED"}
 SIDECAR = "tracking.json"
+OF_SET = frozenset({"evaluate", "rates", "nas", "confirm"})
+"Kinds of units that are about the final distilled set."
 PARENT, RUN, UNIT, KIND = "mlflow.parentRunId", "raydistill.run", "raydistill.unit", "raydistill.kind"
 FINGERPRINT, MARK = "raydistill.fingerprint", "raydistill.mark"
 "The mark stands for all that a finished unit delivers; it counts only on a run that has ended."
@@ -65,6 +68,8 @@ class Tracking:
         tracking_uri: a server (``http://HOST:PORT``) or a database (``sqlite:////FILE``); ``None``: ``RUN/mlflow.db``.
         params: the resolved search, dotted name → value.
         tags: method, dataset, ipc, init, git_commit, machine, seed.
+        data: the real data, noted as the search's input.
+        data_root: where they were looked for first.
 
     Raises:
         ConfigError: ``tracking_uri`` is neither a server nor a database.
@@ -79,11 +84,14 @@ class Tracking:
         tracking_uri: str | None = None,
         params: Mapping[str, Scalar] | None = None,
         tags: Mapping[str, str] | None = None,
+        data: TrainData | None = None,
+        data_root: Path | None = None,
     ) -> None:
         self.run = run.resolve()
         self.run_key = run_key
         self.params = public(params or {})
         self.tags = public(tags or {})
+        self.data, self.data_root = data, data_root
         uri = checked_uri(tracking_uri) if tracking_uri else embedded_uri(self.run)
         self.tracking_uri = without_credentials(uri)
         self._store = Store(uri, experiment, artifact_location(uri, self.run))
@@ -209,9 +217,17 @@ class Tracking:
     def _deliver_running(self, child: Shadow, unit: Unit, status: str) -> None:
         if status == "RUNNING":
             self._store.set_status(child, status)
-        self._store.describe(child, public(child.record.get("params", {})), records.tags_of(child.record))
+        tags = {**self.tags, **records.tags_of(child.record)}
+        self._store.describe(child, {**self.params, **self._settings(unit, child.record)}, tags)
         self._store.log(child, records.new_numbers(child.tail.read(unit.history_file), child.latest))
         self._store.set_status(child, status)
+
+    def _settings(self, unit: Unit, record: Mapping[str, Any]) -> dict[str, str]:
+        """What a unit has beside, or in the place of, the search's settings: its own, and those that made the set it is of."""
+        made: Mapping[str, Any] = {}
+        if unit.kind in OF_SET:
+            made = Unit(self.run / "units" / "distill" / "final").read().get("params", {})
+        return public({**made, **records.settings_of(record)})
 
     def _deliver_ended(self, child: Shadow, unit: Unit, status: str) -> None:
         files = _files(unit)
@@ -239,6 +255,8 @@ class Tracking:
         """What belongs to the search as a whole: its best and final accuracies, its report, the distilled sets."""
         known = [(unit, self._children[_key(unit)].record) for unit in units(self.run) if _key(unit) in self._children]
         self._store.log(parent, records.summary_numbers(known, parent.latest))
+        if self.data is not None:
+            self._store.log_real(parent, self.data, self.data_root)
         files = [(self.run / name, name) for name in ("search.json", "results.json") if (self.run / name).is_file()]
         files += [(path, f"report/{name}") for path, name in records.files_below(self.run / "report")]
         for folder in records.distilled_sets(known):

@@ -16,6 +16,7 @@ from raydistill.evaluate.scores import (
     improvement_over_random,
     interval,
     label_robust_score,
+    possible,
     two_class_scores,
 )
 
@@ -105,3 +106,9 @@ def test_dd_ranking_lies_between_zero_and_one() -> None:
     assert label_robust_score(0.3, 0.1, weight=1) == augmentation_robust_score(0.1, 0.7, weight=1)
     assert augmentation_robust_score(-1, -1) == pytest.approx(0)
     assert augmentation_robust_score(1, 1) == pytest.approx(1)
+
+
+def test_no_end_of_a_shown_interval_lies_beyond_an_accuracy() -> None:
+    assert possible(-0.1, 0.3) == (0.0, 0.3)
+    assert possible(0.9, 1.2) == (0.9, 1.0)
+    assert all(map(math.isnan, possible(math.nan, math.nan)))

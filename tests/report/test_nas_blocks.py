@@ -7,7 +7,7 @@ import pytest
 
 from raydistill import artifacts
 from raydistill.artifacts import COMPLETED, Unit, write_json
-from raydistill.nas.summary import rated, summary
+from raydistill.nas.summary import SETS, Rated, rated, summary
 from raydistill.report import nas_blocks, style, tables
 from raydistill.report.blocks import Missing, Picture, Table, Text
 from raydistill.report.nas_blocks import SEED_REPORT, agreement_scatter, nas_bars, seed_table, truth_of
@@ -88,6 +88,41 @@ def test_bars_begin_at_zero_one_for_each_name_and_proxy(study: Path) -> None:
     assert widths[:22] == pytest.approx((100 * nas["accuracy"]).tolist())
     assert len(ax.lines) == 44  # intervals
     assert np.diff(ax.lines[0].get_xdata())[0] > 0
+
+
+def test_no_bar_has_an_interval_beyond_all_images() -> None:
+    one = Rated("ConvNetD3", ("ConvNetD3",), 0.985, (0.97, 1.0), 3.0, 2.0, 10**9, 0)
+    (line,) = nas_bars({"distilled": [one]}).axes[0].lines
+    assert max(line.get_xdata()) == 100
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "told"),
+    [
+        (
+            (0.75, 0.37, 0.94),
+            (0.60, 0.20, 0.80),
+            "is higher than that of {} (0.60), but the two 95 % intervals overlap.",
+        ),
+        (
+            (0.75, 0.37, 0.94),
+            (0.90, 0.68, 0.98),
+            "is lower than that of {} (0.90), but the two 95 % intervals overlap.",
+        ),
+        (
+            (0.90, 0.85, 0.95),
+            (0.30, 0.10, 0.50),
+            "is higher than that of {} (0.30); the two 95 % intervals do not overlap.",
+        ),
+    ],
+)
+def test_a_proxy_is_not_called_better_where_intervals_overlap(
+    one: tuple[float, ...], other: tuple[float, ...], told: str
+) -> None:
+    ends = ("value", "low", "high")
+    known = {"distilled": one, "random": other}
+    proxies = {name: {"spearman": {"all": dict(zip(ends, v, strict=True))}} for name, v in known.items()}
+    assert nas_blocks._compared(proxies, "random").endswith(told.format(SETS["random"]))
 
 
 def test_the_seed_reports_figures_stand_beside_ours_only_where_they_are_comparable(study: Path, tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from raydistill.artifacts import COMPLETED, Unit
-from raydistill.report import seed_differences
+from raydistill.artifacts import COMPLETED, Unit, units, write_json
+from raydistill.nas.summary import summary
+from raydistill.report import nas_blocks, seed_cells, seed_differences
+from raydistill.report.run import Run
 from raydistill.report.seed_cells import KEYS, NOT_MEASURED, Found, Key, frames, nas_frames
 from raydistill.report.seed_figures import CONSTANT, FIGURES, NAS, TABLES
 from raydistill.report.seed_report import PARTS, report, write_page
@@ -141,10 +143,36 @@ def test_cells_hold_what_the_units_hold(found: Found) -> None:
 
 def test_nas_beside_the_reports(found: Found) -> None:
     plain, shown = nas_frames(found, "MNIST", "DataDAM")
-    assert shown["report"].tolist()[:5] == ["W256", "91.92", "34", "99.52", "484"]
+    assert shown["report"].tolist()[:5] == ["ConvNetW256", "91.92", "34", "99.52", "484"]
     assert shown["ours"][0] != NOT_MEASURED
     assert (shown["ours"][3], shown["difference"][3]) == (NOT_MEASURED, "–")
     assert plain["difference"][1] == pytest.approx(plain["ours"][1] - 91.92)
+
+
+def test_nas_rows_say_how_long_under_which_protocol_and_what_they_are(found: Found) -> None:
+    plain, shown = nas_frames(found, "MNIST", "DataDAM")
+    assert shown["protocol"][:2].tolist() == ["seed, 50 epochs"] * 2
+    assert shown["protocol"][3] == "seed, 10 epochs (the report: 50)"
+    assert shown["what it is"][0] == "of 18 architectures under 22 names, by validation images"
+    assert shown["what it is"][1] == "of validation images, trained on 10 images a class after 600 iterations"
+    assert plain["seconds"][1] > 0
+    assert shown["seconds"][1] != "–"
+    assert shown["seconds"][3] == "–"
+    assert all(shown["what it is"])
+
+
+def test_a_network_is_called_by_its_first_name_beside_its_alias(tmp_path: Path) -> None:
+    run = part(tmp_path, "mnist_datadam", "real", {})
+    for unit in units(run, "nas"):
+        record = unit.read()
+        best = 0.99 if record["network"] == "ConvNetD3" else 0.5
+        write_json(unit.file, {**record, "metrics": {**record["metrics"], "accuracy": best}})
+    found = Found(WHOLE, tmp_path, GIVEN)
+    _, shown = nas_frames(found, "MNIST", "DataDAM")
+    assert (shown["ours"][0], shown["difference"][0]) == ("ConvNetD3 (alias AP)", "another")
+    assert seed_cells._same("ConvNetAP", "ConvNetIN") == "the same"
+    ours = nas_blocks.seed_table(Run(run), summary(run) or {})
+    assert nas_blocks._shown_seed(ours)["best"].tolist() == ["ConvNetW256", "ConvNetD3 (alias AP)"]
 
 
 def test_the_scores_by_hand(found: Found) -> None:

@@ -10,7 +10,8 @@ from rich.console import Console
 from raydistill import artifacts
 from raydistill.artifacts import COMPLETED, FAILED, RUNNING, Unit, write_json
 from raydistill.errors import ArtifactError
-from raydistill.report import tables
+from raydistill.report import single, tables
+from raydistill.report.run import Run
 from raydistill.report.texts import shown_accuracy
 from tests.report.fake import fake_run
 
@@ -31,6 +32,21 @@ def test_one_student_has_neither_spread_nor_interval(finished: Path) -> None:
     frame = tables.accuracy_table(finished).set_index("set")
     assert frame.loc["whole", ["std", "ci95_low", "ci95_high"]].isna().all()
     assert frame.loc["random", ["std", "ci95_low", "ci95_high"]].notna().all()
+
+
+def test_no_interval_is_shown_beyond_what_an_accuracy_can_be(tmp_path: Path) -> None:
+    run = fake_run(tmp_path, trials=0, nas=False)
+    unit = Unit(run / "units/evaluate/distilled-ConvNetD3")
+    record = unit.read()
+    write_json(unit.file, {**record, "metrics": {**record["metrics"], "ci95_low": -0.031, "ci95_high": 1.017}})
+    frame = tables.accuracy_table(run)
+    assert shown_accuracy(frame).loc[0, "95 % interval"] == "0.00 … 100.00"
+    out = io.StringIO()
+    tables.print_accuracy(run, Console(file=out, width=80))
+    text = out.getvalue() + "".join(map(str, single.accuracy_blocks(Run(run))))
+    assert "0.00 … 100.00" in text
+    assert "101.7" not in text
+    assert "-3.1" not in text
 
 
 def test_the_network_distilled_with_comes_first(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from raydistill import provenance
 from raydistill.artifacts import (
     COMPLETED,
     DIVERGED,
@@ -55,7 +56,8 @@ def test_a_trial_is_rated_at_each_rung_and_once_at_its_end(tmp_path: Path) -> No
     assert record.val_accuracy == record.values[30]
     assert state["metrics"]["seconds"] == state["seconds"] >= 0
     assert state["step"] == 30
-    assert state["tags"] == {"method": "DataDAM", "dataset": "digits", "seed": "7"}
+    about = {"method": "DataDAM", "dataset": "digits", "ipc": "10", "init": "real", "seed": "7"}
+    assert state["tags"] == about | {"machine": provenance.machine()}
     assert [line["step"] for line in unit.history()] == list(range(1, 31))
     assert all({"loss", "seconds"} <= line.keys() for line in unit.history())
     assert DistilledSet.load(unit.directory / "set").pixels.shape == (1, 1, 1, 1)

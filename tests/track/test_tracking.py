@@ -8,13 +8,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
+from PIL import Image
 
 from raydistill.artifacts import COMPLETED, DIVERGED, FAILED, STOPPED, Unit, read_json, write_json, write_text
 from raydistill.data.distilled import DistilledSet
-from raydistill.data.images import Normaliser
+from raydistill.data.images import ImageSet, Normaliser
+from raydistill.data.load import DataConfig, TrainData
 from raydistill.errors import ConfigError
 from raydistill.track import Tracking
 from raydistill.track.to_mlflow import LateError, Store, embedded_uri
@@ -36,7 +39,7 @@ def test_parent_and_children(run: Path, tracking: Make, seen: Look) -> None:
     assert look.parent.data.tags["method"] == "DataDAM"
     assert look.parent.data.metrics["best_val_accuracy"] == 0.2
     child = look.child("trial/0002")
-    assert child.data.params == {"distill.lr_img": "0.2"}
+    assert child.data.params == {"distill.lr_img": "0.2", "seed": "3"}
     assert child.data.tags["raydistill.kind"] == "trial"
     assert look.steps("trial/0002") == list(range(1, 21))
     assert look.steps("trial/0002", "val_accuracy") == [5, 10, 15, 20]
@@ -44,6 +47,54 @@ def test_parent_and_children(run: Path, tracking: Make, seen: Look) -> None:
     assert "final_val_accuracy" not in child.data.metrics
     assert child.info.artifact_uri.startswith(str(run / "mlartifacts"))
     assert read_json(run / "tracking.json")["run_id"] == delivery.run_id
+
+
+def test_children_have_the_whole_config_and_where_they_come_from(run: Path, tracking: Make, seen: Look) -> None:
+    """The search's settings under their dotted names, with the trial's or the chosen ones in their place; its tags."""
+    trial(run, 1)
+    final = Unit(run / "units" / "distill" / "final")
+    final.begin("p", {"distill.lr_img": 0.5}, {})
+    final.finish(COMPLETED, {})
+    for kind in ("evaluate", "nas"):
+        unit = Unit(run / "units" / kind / "one")
+        unit.begin("p", {"network": "ConvNetD3", "name": "fast", "epochs": 2}, {"machine": "of the node"})
+        unit.finish(COMPLETED, {})
+    origin = {"git_commit": "0b50", "machine": "2 cores", "seed": "3"}
+    params = {"name": "quick", "seed": 3, "distill.lr_img": 0.1, "distill.ipc": 10}
+    assert tracking(params=params, tags=origin).close().delivered
+    whole = {"name": "quick", "seed": "3", "distill.ipc": "10"}
+    assert seen().child("trial/0001").data.params == {**whole, "distill.lr_img": "0.1"}
+    assert seen().child("distill/final").data.params == {**whole, "distill.lr_img": "0.5"}
+    own = {"unit.network": "ConvNetD3", "unit.name": "fast", "unit.epochs": "2"}
+    for child in map(seen().child, ("evaluate/one", "nas/one")):
+        assert child.data.params == {**whole, "distill.lr_img": "0.5", **own}
+        assert {name: child.data.tags[name] for name in origin} == {**origin, "machine": "of the node"}
+
+
+@pytest.mark.parametrize("where", ["there", "gone"])
+def test_the_real_data_are_the_input(
+    run: Path, tracking: Make, seen: Look, tiny_images: ImageSet, tmp_path: Path, where: str
+) -> None:
+    path = tmp_path / "mine"
+    if where == "there":
+        for part in ("train/a", "train/b", "test/a", "test/b"):
+            (path / part).mkdir(parents=True)
+            Image.new("L", (8, 8)).save(path / part / "0.png")
+    train, val = tiny_images.subset(np.arange(40)), tiny_images.subset(np.arange(40, 60))
+    data = TrainData(train, val, Normaliser(mean=(0.5,), std=(0.5,)), DataConfig(source="folder", path=path))
+    for _ in range(2):
+        delivery = tracking(data=data).close()
+        assert delivery.delivered, delivery.message
+    noted = {one.tags[0].value: one.dataset for one in seen().inputs()}
+    assert {context: one.digest for context, one in noted.items()} == {
+        "training": train.digest()[:16],
+        "validation": val.digest()[:16],
+    }
+    assert train.digest() != val.digest()
+    assert {one.name for one in noted.values()} == {"folder"}
+    assert len(seen().inputs()) == 2, "a later start adds nothing"
+    assert "[-1, 1, 8, 8]" in str(noted["training"].schema)
+    assert (str(path) in noted["training"].source) == (where == "there")
 
 
 def test_statuses(run: Path, tracking: Make, seen: Look) -> None:
@@ -186,7 +237,7 @@ def test_other_work_under_the_same_name_replaces_the_run(run: Path, tracking: Ma
     assert tracking().close().delivered
     child = seen().child("trial/0001")
     assert child.info.run_id != old
-    assert child.data.params == {"distill.lr_img": "9.0"}
+    assert child.data.params["distill.lr_img"] == "9.0"
 
 
 def test_a_finished_search_is_not_delivered_again(
