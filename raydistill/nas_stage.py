@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from raydistill import artifacts, results, storage
+from raydistill import artifacts, results, reuse, storage
 from raydistill.artifacts import COMPLETED, DIVERGED, Unit
 from raydistill.data.distilled import DistilledSet
 from raydistill.data.images import DeviceImages
@@ -113,7 +113,7 @@ def _rate(stage: Stage, items: Sequence[Item]) -> None:
     cost = {item: operations(item, plans, shape, classes) for item in items}
     # What is drawn later is not known yet, so no share of the work is told then.
     every = sum(cost.values()) if stage.config.sampled is None else math.inf
-    todo, work = [], 0
+    todo, taken, work = [], list[str](), 0
     for item in largest_first(items, plans, shape, classes):
         unit, mark = _unit(stage, item), _fingerprint(stage, item, plans[item.proxy])
         if unit.read().get("fingerprint") == mark and unit.status in Unit.FINAL:
@@ -121,7 +121,13 @@ def _rate(stage: Stage, items: Sequence[Item]) -> None:
             continue
         artifacts.remove(unit.directory)
         unit.begin(mark, {**item._asdict(), **plans[item.proxy].protocol.flat()}, results.tags(search))
+        if item.proxy != "distilled" and (other := reuse.taken(unit, stage.run)):
+            taken.append(other)
+            work += cost[item]
+            continue
         todo.append(item)
+    if taken:
+        stage.display.note(reuse.told(taken, "networks"))
     if work:
         stage.display.advance("nas", len(items) - len(todo), share=work / every or None)
     shared = {"images": stage.images, "data": stage.data, "config": stage.config, "seed": derive(search.seed, "nas")}
@@ -190,7 +196,10 @@ def _confirm(stage: Stage, networks: Sequence[str]) -> None:
             if unit.read().get("fingerprint") != mark:
                 artifacts.remove(unit.directory)
             unit.begin(mark, {"network": network, "workers": config.workers, **protocol.flat()}, results.tags(search))
-            if not artifacts.folder_exists(unit.directory / "network"):
+            other = reuse.taken(unit, stage.run)
+            if other is not None:
+                stage.display.note(reuse.told([other], f"training of {network} on all images"))
+            elif not artifacts.folder_exists(unit.directory / "network"):
                 shared = {
                     "data": stage.data,
                     "network": network,

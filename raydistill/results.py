@@ -245,6 +245,6 @@ def _evaluations(run: Path) -> list[dict[str, Any]]:
         row |= {name: metrics.get(name) for name in ("balanced_accuracy", "auc", "majority_rate")}
         names = record.get("classes")
         row["recall"] = {name: metrics[f"recall_{label}"] for label, name in enumerate(names)} if names else None
-        row |= {name: record[name] for name in ("table", "lr") if name in record}
+        row |= {name: record[name] for name in ("table", "lr", "taken_from") if name in record}
         rows.append({**row, "seconds": record["seconds"]})
     return rows

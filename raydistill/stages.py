@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
-from raydistill import artifacts, expert_stage, nas_stage, rates, results, storage
+from raydistill import artifacts, expert_stage, nas_stage, rates, results, reuse, storage
 from raydistill.artifacts import COMPLETED, DIVERGED, Unit
 from raydistill.checks import check_fit
 from raydistill.config import Scalar
@@ -289,8 +289,9 @@ class Experiment:
             DistilledSet.annotate(self.set_path, accuracies=done)
 
     def _evaluations(self, distilled: DistilledSet) -> dict[str, list[arms.Item]]:
-        """Unit name → its students; units of another set or protocol are begun anew."""
+        """Unit name → its students; units of another set or protocol are begun anew, or taken from a run that has them."""
         parts: dict[str, list[arms.Item]] = {}
+        taken: list[str] = []
         for item in arms.items(self.search.evaluate, self.search.distill.network):
             parts.setdefault(self._evaluation(item).name, []).append(item)
         for part in parts.values():
@@ -302,19 +303,25 @@ class Experiment:
                 "seed": self.search.seed,
             }
             about |= {"data": self.search.data.to_json(), "draws": self.search.evaluate.random_draws, "arm": arm}
+            of_run = arm in ("distilled", "initial")
             if arm == "whole":  # no ipc changes it, but what is done already has the search's
                 about["set"] = self.search.distill.ipc
             else:
-                of_run = arm in ("distilled", "initial")
                 about["set"] = distilled.manifest["checksums"] if of_run else arms.ipc_of(distilled)
             if part[0].table:
                 table = self.search.evaluate.also[part[0].table]
                 about |= {"labels": table.labels, "rates": arms.rates_of(part[0], self.search.evaluate)}
+                if arm in ("kcenter", "herding"):  # chosen by the main table's
+                    about["augment"] = self.search.evaluate.protocol.augment
             fingerprint = artifacts.fingerprint_of(results.canonical(about))
             if unit.read().get("fingerprint") != fingerprint:
                 artifacts.remove(unit.directory)
                 params = {"set": arm, "network": part[0].network, **protocol.flat()}
                 unit.begin(fingerprint, params, results.tags(self.search))
+                if not of_run and (other := reuse.taken(unit, self.run)):
+                    taken.append(other)
+        if taken:
+            self.display.note(reuse.told(taken, "evaluations"))
         return parts
 
     def _evaluation(self, item: arms.Item) -> Unit:
