@@ -136,7 +136,7 @@ def _packages() -> list[Finding]:
 def _devices() -> list[Finding]:
     import torch
 
-    from raydistill.models.precision import has_bfloat16
+    from raydistill.precision import has_bfloat16
 
     machine = Finding("machine", True, provenance.machine())
     if not has_bfloat16("cuda" if torch.cuda.is_available() else "cpu"):

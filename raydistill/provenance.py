@@ -37,7 +37,7 @@ def machine() -> str:
     """
     import torch
 
-    from raydistill.models.precision import has_bfloat16
+    from raydistill.precision import has_bfloat16
 
     cores = f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
     if torch.cuda.is_available():

@@ -22,7 +22,7 @@ from raydistill.distill.unit import distil_item
 from raydistill.errors import ArtifactError, ConfigError, RaydistillError
 from raydistill.evaluate import arms
 from raydistill.experts import store
-from raydistill.models.precision import has_bfloat16
+from raydistill.precision import has_bfloat16
 from raydistill.runtime.base import Runtime, threads
 from raydistill.search.definition import Search, Stage
 from raydistill.search.ledger import Ledger

@@ -13,7 +13,7 @@ import raydistill
 
 ROOT = Path(raydistill.__file__).parent
 LAYERS = (
-    ("config", "registry", "errors", "interrupts", "seeding", "provenance"),
+    ("config", "registry", "errors", "interrupts", "seeding", "precision", "provenance"),
     ("storage",),
     ("artifacts",),
     ("models", "data"),
@@ -23,6 +23,7 @@ LAYERS = (
     ("runtime", "track"),
     ("nas", "search"),
     ("definitions", "display", "results"),
+    ("reuse",),
     ("report", "checks", "expert_stage"),
     ("appraise", "nas_stage", "plan", "rates", "simulation"),
     ("stages", "budget"),

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from raydistill import provenance
-from raydistill.models import precision
+from raydistill import precision, provenance
 
 
 def test_versions_are_those_installed(monkeypatch: pytest.MonkeyPatch) -> None:

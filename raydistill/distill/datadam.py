@@ -31,7 +31,7 @@ from raydistill.data.images import DeviceImages
 from raydistill.distill.method import Method, MethodConfig, NetworkFactory, Phase
 from raydistill.models.convnet import Features
 from raydistill.models.fit import Fit, Recipe, at_once
-from raydistill.models.precision import Precision, computed_in
+from raydistill.precision import Precision, computed_in
 from raydistill.seeding import derive, torch_generator
 
 

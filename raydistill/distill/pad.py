@@ -28,7 +28,7 @@ from raydistill.errors import ConfigError
 from raydistill.experts.curriculum import CurriculumConfig
 from raydistill.experts.trajectory import EXPERT, ExpertConfig, Trajectory
 from raydistill.models.flat import Layout, call
-from raydistill.models.precision import Precision, autocast
+from raydistill.precision import Precision, autocast
 from raydistill.seeding import numpy_generator, torch_generator
 
 ONE_HOT = 5.0

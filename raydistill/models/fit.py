@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from raydistill.config import Config
 from raydistill.data import augment
 from raydistill.data.augment import Strategy
-from raydistill.models.precision import Precision, autocast
+from raydistill.precision import Precision, autocast
 from raydistill.seeding import torch_generator
 
 MOST_PIXELS = 2**20
@@ -69,7 +69,7 @@ class Recipe(Config):
     augment: Strategy = "digits"
     "DSA strategy, drawn per image."
     precision: Precision = "float32"
-    "Of the convolutions while training; tests always run in float32. See ``models/precision``."
+    "Of the convolutions while training; tests always run in float32. See ``precision.py``."
     sharpness: float = Field(0, ge=0)
     "ρ of sharpness-aware steps (SAM; FTD's flat minima): the gradient is taken this far uphill. Twice the cost; 0: plain."
 

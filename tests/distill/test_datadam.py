@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from raydistill import precision
 from raydistill.data import augment
 from raydistill.distill import datadam
 from raydistill.distill.datadam import PRESETS, DataDAM, DataDAMConfig, Statistics, pieces, statistics
 from raydistill.distill.initialise import labels_of
 from raydistill.errors import ConfigError
-from raydistill.models import fit, precision
+from raydistill.models import fit
 from raydistill.models.fit import Fit, Recipe
 from raydistill.seeding import derive
 from tests.distill import small

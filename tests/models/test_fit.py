@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raydistill import precision
 from raydistill.data.images import DeviceImages, ImageSet, Normaliser
-from raydistill.models import ConvNet, ConvNetConfig, precision
+from raydistill.models import ConvNet, ConvNetConfig
 from raydistill.models.fit import EncodedImages, Fit, Recipe, accuracy, predict
 from tests import formulas
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from raydistill.models import precision
+from raydistill import precision
 from tests.distill import small
 
 
