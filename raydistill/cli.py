@@ -165,6 +165,28 @@ def plan(
         simulation.show(simulated, handing)
 
 
+@app.command()
+def settings(
+    given: Given,
+    prefix: Annotated[
+        str, typer.Argument(metavar="PREFIX", help="Only settings whose path begins so, such as distill.")
+    ] = "",
+    changes: Set = None,
+    as_json: AsJson = False,
+) -> None:
+    """Every setting of a search that --set takes: value, type and range, default, meaning; and what is searched where.
+
+    Example: raydistill settings searches/quickstart.py distill
+    """
+    from raydistill import definitions, settings
+
+    found = settings.settings(definitions.load(given, changes or []), prefix)
+    if as_json:
+        print(json.dumps([one._asdict() for one in found]))
+    else:
+        settings.show(found)
+
+
 app.command()(cli_jobs.submit)
 app.command()(cli_jobs.jobs)
 

@@ -46,7 +46,9 @@ Given = Annotated[
 Set = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Change one setting, e.g. distill.iterations=200; may be repeated."
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change one setting, e.g. distill.iterations=200; may be repeated. `raydistill settings SEARCH` lists them.",
     ),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Replace the search's seed.")]

@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -56,14 +56,14 @@ def run(
     options = Options(out, data_root, address, resume, tracking_uri, as_json, quiet)
     found = definitions.load_any(given, settings or [], seed)
     if not isinstance(found, Search):
-        reproduce(found, options, budget, given)
+        reproduce(found, options, budget, given, _again(options, settings or [], seed, budget))
         return
     one(found, STAGES, options, budget)
     whole = definitions.whole_of(given)
     if whole is not None:
         from raydistill.report.seed_report import write_page
 
-        write_page(whole, out, given.partition(":")[0], _places(options))
+        write_page(whole, out, given.partition(":")[0], _again(options, settings or [], seed, budget))
 
 
 def one(search: "Search", stages: tuple[str, ...], options: Options, budget: float | None = None) -> None:
@@ -84,8 +84,15 @@ def one(search: "Search", stages: tuple[str, ...], options: Options, budget: flo
     _conclude(folder, delivery, ui)
 
 
-def reproduce(found: "Reproduction", options: Options, budget: float | None, given: str) -> None:
+def reproduce(found: "Reproduction", options: Options, budget: float | None, given: str, again: str = "") -> None:
     """Run every part whose data are there, one after another; the page is written after each.
+
+    Args:
+        found: the parts.
+        options: of the command.
+        budget: minutes for all of them.
+        given: how their file was named.
+        again: options of the commands that the page prints.
 
     Raises:
         DataError: no part's data are there.
@@ -121,7 +128,7 @@ def reproduce(found: "Reproduction", options: Options, budget: float | None, giv
                 except RaydistillError as error:
                     failed[name] = str(error)
                     own.note(f"{name} failed: {error}")
-            page = write_page(found, options.out, given, _places(options))
+            page = write_page(found, options.out, given, again)
     if options.as_json:
         print(json.dumps({"name": found.name, "page": str(page), "done": [n for n in parts if n not in failed]}))
     else:
@@ -130,10 +137,14 @@ def reproduce(found: "Reproduction", options: Options, budget: float | None, giv
         raise RaydistillError("; ".join(f"{name}: {message}" for name, message in failed.items()))
 
 
-def _places(options: Options) -> str:
-    """The options without which a command would look somewhere else."""
+def _again(options: Options, settings: Sequence[str], seed: int | None, budget: float | None) -> str:
+    """The options without which a command would look somewhere else, or compute something else."""
     words = ["--data-root", str(options.data_root)] if options.data_root else []
     words += ["--out", storage.shown(options.out)] if options.out != Path("runs") else []
+    words += ["--seed", str(seed)] if seed is not None else []
+    for setting in settings:
+        words += ["--set", setting]
+    words += ["--budget", f"{budget:g}"] if budget is not None else []
     return shlex.join(words)
 
 

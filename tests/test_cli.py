@@ -18,7 +18,7 @@ from raydistill import artifacts
 from raydistill.interrupts import Interrupted, interruptible
 from tests.tiny import TEXT, call, listing, shell, write_search
 
-COMMANDS = ("run", "search", "distill", "evaluate", "nas", "report", "export", "data", "doctor")
+COMMANDS = ("run", "search", "distill", "evaluate", "nas", "report", "export", "data", "doctor", "settings")
 
 
 @pytest.fixture(scope="module")

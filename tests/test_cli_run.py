@@ -1,6 +1,7 @@
 """``raydistill run`` on a file that holds several searches: each part a run folder, one page, goes on where it was."""
 
 import json
+import shlex
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -89,6 +90,27 @@ def test_run_does_what_can_be_done_and_goes_on(file: Path, tmp_path: Path, capsy
     said = call(capsys, *args, "--resume", "--quiet")
     assert (said.code, said.out) == (0, f"Page  {out / 'both' / 'index.html'}\n")
     assert {name: listing(out / name / "units") for name in before} == before
+
+
+def test_the_pages_commands_go_on_with_what_was_run(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Printed options are those that were given: run again, a command finds the same search, and its set done."""
+    out = tmp_path / "runs"
+    given = ("--seed", "3", "--set", "distill.iterations=2", "--set", 'evaluate.baselines=["random"]', "--budget", "60")
+    said = call(capsys, "run", file, "--address", "in-process", "--out", out, "--quiet", *given)
+    assert said.code == 0, said.err
+    text = (out / "both" / "report.md").read_text()
+    (line,) = {line.strip() for line in text.splitlines() if f"{file}:mnist_datadam " in line and "cross" not in line}
+    assert shlex.split(line) == ["raydistill", "run", f"{file}:mnist_datadam", "--resume", "--out", str(out), *given]
+    before = listing(out / "both_real")
+    said = call(capsys, *shlex.split(line)[1:], "--address", "in-process", "--quiet", "--json")
+    assert said.code == 0, said.err
+    after = listing(out / "both_real")
+    kept = [name for name in before if name.startswith(("units/", "search.json"))]
+    assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
+    assert not (out / "both_real" / "replaced").exists()
+    assert line in (out / "both" / "report.md").read_text()
 
 
 def test_one_part_brings_the_page_up_to_date(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

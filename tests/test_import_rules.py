@@ -22,7 +22,7 @@ LAYERS = (
     ("evaluate",),
     ("runtime", "track"),
     ("nas", "search"),
-    ("definitions", "display", "results"),
+    ("definitions", "display", "results", "settings"),
     ("reuse",),
     ("report", "checks", "expert_stage"),
     ("appraise", "nas_stage", "plan", "rates", "simulation"),

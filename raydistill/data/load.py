@@ -26,8 +26,8 @@ class DataConfig(Config):
     """Which real data, and how they are divided."""
 
     source: str = "digits"
-    "A name from the registry of data sources: digits, MNIST, FashionMNIST, KMNIST, CIFAR10, CIFAR100, SVHN, MHIST, "
-    "generated tiles, folder."
+    """A name from the registry of data sources: digits, MNIST, FashionMNIST, KMNIST, CIFAR10, CIFAR100, SVHN, MHIST,
+    generated tiles, folder."""
     path: Path | None = None
     "For the source ``folder``: a folder with train/CLASS/*.png and test/CLASS/*.png."
     image_size: int | None = Field(None, ge=8, le=1024)

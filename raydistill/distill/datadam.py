@@ -115,6 +115,7 @@ class DataDAMConfig(MethodConfig):
     """DataDAM's settings; ``PRESETS`` holds the paper's, the released code's, the report's and our own."""
 
     method: Literal["DataDAM"] = "DataDAM"
+    "Sajedi et al., ICCV 2023."
     power: float = Field(4, ge=1, le=8)
     "p of the attention maps."
     loss_scale: float = Field(1.0, gt=0)
@@ -126,8 +127,8 @@ class DataDAMConfig(MethodConfig):
     network_pool: int | None = Field(None, ge=1)
     "K networks kept and visited in turn; ``None``: a fresh one each iteration."
     network_stages: tuple[int, ...] = (0,)
-    "Training steps on real data (ζ_θ) after which a network is matched in. Several: each initialisation enters the pool "
-    "once per stage."
+    """Training steps on real data (ζ_θ) after which a network is matched in. Several: each initialisation enters the pool
+    once per stage."""
     training: Recipe = Recipe(momentum=0, weight_decay=0)
     "How the networks take those steps (η_θ is its ``lr``)."
     pool_draws: int = Field(8, ge=1)

@@ -45,11 +45,12 @@ class PADConfig(MethodConfig):
     """PAD's settings; ``PRESETS`` holds the paper's, the report's, MTT's and DATM's."""
 
     method: Literal["PAD"] = "PAD"
+    "Li et al., arXiv 2408.03360; MTT and DATM are settings of it."
     experts: ExpertConfig = ExpertConfig()
     "What is matched."
     first_experts: int | None = Field(None, ge=1)
-    "Experts drawn from in the first iteration; ``None``: all. With fewer, ``run`` distils while the others are trained: where "
-    "nothing is searched, more than one worker fits, and budget.final_cpus is budget.cpus."
+    """Experts drawn from in the first iteration; ``None``: all. With fewer, ``run`` distils while the others are trained: where
+    nothing is searched, more than one worker fits, and budget.final_cpus is budget.cpus."""
     all_experts_at: int = Field(1000, ge=1)
     "Iteration from which all are drawn from; until then their number grows linearly. By iterations, not by what is there."
     syn_steps: int = Field(20, ge=1)
@@ -57,6 +58,7 @@ class PADConfig(MethodConfig):
     expert_epochs: int = Field(2, ge=1)
     "M, epochs of the expert that those steps should make good."
     min_start_epoch: int = Field(0, ge=0)
+    "The earliest start epoch, an expert's snapshot that a student begins from."
     max_start_epoch: int = Field(10, ge=1)
     "Start epochs are drawn from min_start_epoch up to, not with, this one."
     current_max_start_epoch: int | None = Field(None, ge=1)

@@ -54,16 +54,18 @@ class Further(Config):
     """A table beside the main one: the same sets under another protocol, on other networks, or with hard labels."""
 
     protocol: Protocol = protocol("field")
+    "How this table's students are trained; its name must be the table's own."
     networks: tuple[str, ...] = ()
     "Architectures to train; empty: the one distilled with."
     baselines: tuple[Baseline, ...] = ()
     "What stands beside the distilled set in this table."
     students: int = Field(5, ge=1)
+    "Networks trained from scratch on each set."
     labels: Literal["own", "hard"] = "own"
     "What the sets' images are trained towards: the sets' own labels, or hard ones in the place of learned soft ones."
     rates: tuple[float, ...] = ()
-    "Learning rates to choose from, for each set and network, by one student's accuracy on the validation split; a rate "
-    "that was learned with the set gives way. Empty: no choice. ``whole`` keeps the protocol's rate."
+    """Learning rates to choose from, for each set and network, by one student's accuracy on the validation split; a rate
+    that was learned with the set gives way. Empty: no choice. ``whole`` keeps the protocol's rate."""
 
     @field_validator("rates")
     @classmethod
@@ -77,6 +79,7 @@ class EvaluateConfig(Config):
     """The final table: what the chosen set is worth, and what stands beside it under the identical protocol."""
 
     protocol: Protocol = protocol("field")
+    "How each student is trained, the same for every set."
     students: int = Field(5, ge=1)
     "Networks trained from scratch on each set."
     networks: tuple[str, ...] = ()
@@ -87,8 +90,8 @@ class EvaluateConfig(Config):
         "herding",
         "whole",
     )
-    "Sets of the same size to stand beside the distilled one: ``initial`` is what the distillation began with, labels "
-    "included (with soft labels: what these alone are worth); ``whole`` is all real training images."
+    """Sets of the same size to stand beside the distilled one: ``initial`` is what the distillation began with, labels
+    included (with soft labels: what these alone are worth); ``whole`` is all real training images."""
     random_draws: int = Field(3, ge=1)
     "Different random sets; students are spread over them."
     whole_epochs: int = Field(10, ge=1)

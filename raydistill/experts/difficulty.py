@@ -31,6 +31,7 @@ class DifficultyConfig(Config):
     """Which score, and the networks that it is the mean over."""
 
     score: Literal["el2n", "grand"] = "el2n"
+    "The norm of the error vector, or of the loss's gradient (Paul et al., NeurIPS 2021)."
     networks: int = Field(3, ge=1)
     "Networks, each trained on its own."
     steps: int = Field(200, ge=0)

@@ -53,8 +53,8 @@ class ExpertConfig(Config):
     recipe: Recipe = EXPERT
     "Plain SGD, expert_lr 0.01; ``sharpness`` gives FTD's flat minima."
     epoch_steps: int | None = Field(None, ge=1)
-    "Steps from one snapshot to the next; ``None``: a whole pass. Small for easy sets and small machines: curriculum and start "
-    "ranges count these epochs."
+    """Steps from one snapshot to the next; ``None``: a whole pass. Small for easy sets and small machines: curriculum and start
+    ranges count these epochs."""
     epochs: int | None = Field(None, ge=1)
     "Epochs stored; ``None``: as many as matching can read."
     storage: Literal["float32", "float16", "bfloat16"] = "float32"

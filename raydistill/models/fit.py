@@ -65,7 +65,9 @@ class Recipe(Config):
     lr: float = Field(0.01, gt=0)
     "SGD's learning rate."
     momentum: float = Field(0.9, ge=0, lt=1)
+    "Of SGD, without dampening."
     weight_decay: float = Field(5e-4, ge=0)
+    "SGD's, added to the gradient as weight_decay times the parameters."
     augment: Strategy = "digits"
     "DSA strategy, drawn per image."
     precision: Precision = "float32"

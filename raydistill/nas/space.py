@@ -18,9 +18,11 @@ class Sampling(Config):
     """ConvNets that Optuna draws, each from the accuracies of those before it."""
 
     samples: int = Field(32, ge=1)
+    "How many networks are drawn."
     parallel: int = Field(4, ge=1)
     "So many are drawn and rated at a time. Network n is drawn from the results of networks 0 … n − parallel alone."
     sampler: Literal["tpe", "random"] = "tpe"
+    "Optuna's: TPE, which models the results, or random draws alone."
     startup: int = Field(8, ge=1)
     "First networks drawn at random, before the sampler models the results."
     start: ConvNetConfig = ConvNetConfig()
@@ -28,9 +30,13 @@ class Sampling(Config):
     depths: tuple[int, ...] = Field((1, 2, 3, 4, 5), min_length=1)
     "Those too deep for the images are left out."
     widths: tuple[int, ...] = Field((32, 64, 128, 256), min_length=1)
+    "Channels of every block."
     norms: tuple[Norm, ...] = Field(("none", "batch", "layer", "instance", "group"), min_length=1)
+    "Normalisations."
     activations: tuple[Activation, ...] = Field(("sigmoid", "relu", "leakyrelu", "swish"), min_length=1)
+    "Activation functions."
     poolings: tuple[Pooling, ...] = Field(("none", "max", "avg"), min_length=1)
+    "Poolings after each block."
 
 
 class NASConfig(Config):
@@ -45,21 +51,22 @@ class NASConfig(Config):
     students: int = Field(1, ge=1)
     "Seeds a network."
     baselines: tuple[Literal["random", "early", "whole"], ...] = ()
-    "What else the networks are ranked on: ``random`` real images, as many a class as the set has, another draw for each "
-    "seed; ``early``: all training images, stopped after as many images and steps as on the set; ``whole``: all "
-    "training images for ``whole_epochs``, the order that the others are judged by."
+    """What else the networks are ranked on: ``random`` real images, as many a class as the set has, another draw for each
+    seed; ``early``: all training images, stopped after as many images and steps as on the set; ``whole``: all
+    training images for ``whole_epochs``, the order that the others are judged by."""
     whole_epochs: int = Field(10, ge=1)
     "Of the baseline ``whole``."
     whole_students: int | None = Field(None, ge=1)
     "Seeds a network of the baseline ``whole``, whose trainings are by far the longest; ``None``: ``students``."
     confirm: Annotated[int, Field(ge=0)] | Literal["all"] = 1
-    "How many of the best on the set are trained on all training images at the end; the best of these on the validation "
-    "split is the winner, whose test accuracy is read once."
+    """How many of the best on the set are trained on all training images at the end; the best of these on the validation
+    split is the winner, whose test accuracy is read once."""
     confirm_epochs: int = Field(10, ge=1)
     "Of that training."
     workers: int = Field(1, ge=1)
-    "Processes that share each batch of that training (Ray Train); each has the budget's ``cpus`` and ``gpus``. Where a "
-    "network has batch norm, its accuracy depends on their number. If a machine is lost, the others go on from the last epoch."
+    """Processes that share each batch of that training (Ray Train); each has the budget's ``cpus`` and ``gpus``. Where a
+    network has batch norm, its accuracy depends on their number. If a machine is lost, the others go on from the last
+    epoch."""
 
     @field_validator("networks", mode="before")
     @classmethod

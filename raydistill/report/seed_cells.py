@@ -112,18 +112,19 @@ class Found:
         whole: the reproduction, at its full length.
         out: where its parts' run folders are.
         given: how its file was named on the command line.
-        places: further options of the commands that measure what is missing.
+        options: further ones of the commands that measure what is missing: places, and what the parts were run with.
     """
 
-    def __init__(self, whole: Reproduction, out: Path, given: str, places: str = "") -> None:
-        self.whole, self.out, self.given, self.places = whole, out, given, places
+    def __init__(self, whole: Reproduction, out: Path, given: str, options: str = "") -> None:
+        self.whole, self.out, self.given, self.options = whole, out, given, options
         folders = {name: out / search.name for name, search in whole.parts.items()}
         begun = [Part(name, path) for name, path in folders.items() if (path / "search.json").exists()]
         self.parts = {part.name: part for part in begun}
 
     def command(self, *parts: str, settings: tuple[str, ...] = ()) -> str:
         """The command lines that measure these parts."""
-        more = "".join(f" --set {setting}" for setting in settings) + (f" {self.places}" if self.places else "")
+        given = f" {self.options}" if self.options else ""
+        more = given + "".join(f" --set {setting}" for setting in settings)  # of one setting the last counts
         return "\n".join(f"raydistill run {self.given}:{part} --resume{more}" for part in dict.fromkeys(parts))
 
     def distilled(self, key: Key, network: str, table: str, tiles: bool = False) -> Measured | None:

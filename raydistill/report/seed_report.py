@@ -17,14 +17,14 @@ PARTS = (("MNIST", "DataDAM"), ("MHIST", "DataDAM"), ("MNIST", "PAD"), ("MHIST",
 "In the report's order."
 
 
-def write_page(whole: Reproduction, out: Path, given: str, places: str = "") -> Path:
+def write_page(whole: Reproduction, out: Path, given: str, options: str = "") -> Path:
     """Write the page from the parts' run folders, as far as these have come.
 
     Args:
         whole: the reproduction at its full length.
         out: where the run folders are; the page goes to ``out/NAME``.
         given: how its file is named in commands.
-        places: their options that say where data and run folders are.
+        options: theirs, that say where data and run folders are, and what the parts were run with.
 
     Returns:
         ``out/NAME/index.html``, which needs no other file; ``report.md`` and a CSV a table lie beside it.
@@ -32,7 +32,7 @@ def write_page(whole: Reproduction, out: Path, given: str, places: str = "") -> 
     Raises:
         EnvironmentIssue: ``out`` cannot be written.
     """
-    return page.write(report(Found(whole, out, given, places)), out / whole.name)
+    return page.write(report(Found(whole, out, given, options)), out / whole.name)
 
 
 def report(found: Found) -> Report:

@@ -22,15 +22,20 @@ class When(Config):
     """A condition: this path has one of these values."""
 
     path: str
+    "Dotted path of the setting that is asked about, such as ``distill.init``."
     values: tuple[Scalar, ...]
+    "The values for which the condition holds."
 
 
 class Float(Config):
     """A real number in [low, high], both included."""
 
     kind: Literal["float"] = "float"
+    "Tells the kinds of distributions apart in a stored search."
     low: float
+    "The smallest value."
     high: float
+    "The largest value."
     log: bool = False
     "Uniform in the logarithm."
     when: When | None = None
@@ -45,10 +50,15 @@ class Int(Config):
     """A whole number in [low, high], both included."""
 
     kind: Literal["int"] = "int"
+    "Tells the kinds of distributions apart in a stored search."
     low: int
+    "The smallest value."
     high: int
+    "The largest value."
     log: bool = False
+    "Uniform in the logarithm."
     when: When | None = None
+    "Only searched while the condition holds; otherwise the search's own value stands."
 
     @model_validator(mode="after")
     def _ordered(self) -> "Int":
@@ -59,8 +69,11 @@ class Choice(Config):
     """One of several values."""
 
     kind: Literal["choice"] = "choice"
+    "Tells the kinds of distributions apart in a stored search."
     values: tuple[Scalar, ...] = Field(min_length=1)
+    "The values, each as likely at first."
     when: When | None = None
+    "Only searched while the condition holds; otherwise the search's own value stands."
 
 
 Bounds = TypeVar("Bounds", "Float", "Int")
@@ -82,21 +95,27 @@ class Resources(Config):
     """What a piece of one stage's work may use, where that differs from the budget's own."""
 
     cpus: float | None = Field(None, gt=0)
+    "Cores, a fraction too; ``None``: the budget's own."
     gpus: float | None = Field(None, ge=0)
+    "GPUs, a fraction too; ``None``: the budget's own."
     accelerator: str | None = Field(None, min_length=1)
+    "Ray's name of the GPU's type; ``None``: the budget's own."
 
 
 class Budget(Config):
     """How much is tried, how early a poor trial ends, and what one piece of work may use."""
 
     trials: int = Field(16, ge=1)
+    "How many settings are tried."
     parallel: int = Field(2, ge=1)
-    "At most this many trials at once. Trial n is suggested from the results of trials 0 … n − parallel alone, so the "
-    "same search gives the same trials on one worker or on many."
+    """At most this many trials at once. Trial n is suggested from the results of trials 0 … n − parallel alone, so the
+    same search gives the same trials on one worker or on many."""
     sampler: Literal["tpe", "random", "nsga2"] = "tpe"
+    "Optuna's: TPE, random draws alone, or NSGA-II."
     objectives: Literal["accuracy", "accuracy+seconds"] = "accuracy"
     "Validation accuracy up; or that and seconds down (a Pareto front), which are the clock's and so differ each time."
     stopping: Literal["asha", "none"] = "asha"
+    "Whether poor trials end early (ASHA, Li et al., MLSys 2020)."
     grace: int = Field(50, ge=1)
     "Iterations before a trial may be stopped; rungs lie at grace, grace·reduction, grace·reduction², …"
     reduction: int = Field(3, ge=2)
@@ -104,6 +123,7 @@ class Budget(Config):
     startup: int = Field(8, ge=1)
     "First trials drawn at random, before the sampler models the results."
     cpus: float = Field(1, gt=0)
+    "Cores per trial, expert, student or network; a fraction lets several share one."
     gpus: float = Field(0, ge=0)
     "Per trial, expert, student or network; a fraction lets several share one GPU."
     accelerator: str | None = Field(None, min_length=1)
@@ -144,14 +164,17 @@ class Search(Config):
     seed: int = 0
     "Every random draw derives from it."
     data: DataConfig = DataConfig()
+    "Which real data, and how they are divided."
     distill: SerializeAsAny[MethodConfig]
     "The method's Config: the values that are not searched."
     space: dict[str, Distribution] = {}
     "Dotted config path → distribution, e.g. ``distill.lr_img``. Empty: no search, the settings above are used."
     budget: Budget = Budget()
+    "How much is tried, and what one piece of work may use."
     final: dict[str, Scalar] = {}
     "Settings of the final distillation that differ from the best trial's, e.g. more ``distill.iterations``."
     evaluate: EvaluateConfig = EvaluateConfig()
+    "The final table: what the set is worth, and what stands beside it."
     nas: NASConfig | None = None
     "The last stage; ``None`` leaves it out."
 
