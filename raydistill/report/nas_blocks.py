@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from raydistill.models import canonical
+from raydistill.models.names import convnet_config, name_of
 from raydistill.nas.summary import SETS, Rated, rated, summary
 from raydistill.report import tables, texts
 from raydistill.report.blocks import Block, Missing, Picture, Table, Text
@@ -52,9 +52,15 @@ SEED_REPORT = (
 )
 
 
+def first_name(name: str) -> str:
+    """``models.canonical``, but any text that names no network, as a run folder may hold, is left as it is."""
+    config = convnet_config(name)
+    return name if config is None else name_of(config)
+
+
 def called(name: str) -> str:
     """A network by its architecture's first name, and by the one it was asked for where that is another."""
-    own = canonical(name)
+    own = first_name(name)
     return own if own == name else f"{own} (alias {name.removeprefix('ConvNet')})"
 
 

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from raydistill.artifacts import COMPLETED, units
 from raydistill.data.mhist import GENERATED
-from raydistill.models import canonical
 from raydistill.nas.summary import summary
 from raydistill.report import texts
-from raydistill.report.nas_blocks import Seed, called
+from raydistill.report.nas_blocks import Seed, called, first_name
 from raydistill.report.run import Run
 from raydistill.report.seed_figures import TABLES, Printed, SeedTable, nas_table
 from raydistill.search.reproduction import Reproduction
@@ -361,4 +360,4 @@ def _percent(value: float | None) -> float | None:
 
 
 def _same(value: Any, theirs: Any) -> str:
-    return "–" if value is None else "the same" if canonical(value) == canonical(theirs) else "another"
+    return "–" if value is None else "the same" if first_name(value) == first_name(theirs) else "another"
