@@ -107,6 +107,20 @@ def test_the_whole_path(file: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert stamps(out) == trained  # shared between searches
 
 
+def test_a_set_that_was_never_changed_is_no_result(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = (file, "--out", tmp_path / "runs", "--set", "space={}", "--set", "distill.threshold=1e-9", *COMMON)
+    said = call(capsys, "run", *given)
+    assert said.code == 1
+    assert "the final distillation diverged" in said.err
+    assert "4 of 4 steps were skipped" in said.err
+    assert "lower syn_lr or raise threshold" in said.err
+    assert call(capsys, "report", tmp_path / "runs" / "tiny").code == 0
+    page = (tmp_path / "runs" / "tiny" / "report" / "index.html").read_text(encoding="utf-8")
+    assert "Its status is diverged. What came of it: the set is what it began with, for 4 of 4 steps were skipped" in page
+
+
 def test_the_cache_is_shown_and_pruned(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "runs"
     assert "no expert trajectories" in call(capsys, "experts", "--list", "--out", out).out
