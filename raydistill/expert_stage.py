@@ -24,7 +24,7 @@ from raydistill.distill.unit import distil_item
 from raydistill.errors import ConfigError, EnvironmentIssue
 from raydistill.experts import store
 from raydistill.experts.difficulty import readable, score_item
-from raydistill.experts.trajectory import ExpertConfig, Place, finished, last_part, train_item
+from raydistill.experts.trajectory import ExpertConfig, Place, covers, finished, last_part, train_item
 from raydistill.models import build
 from raydistill.models.flat import Layout
 from raydistill.runtime.base import Runtime
@@ -41,6 +41,8 @@ class Wanted(NamedTuple):
 
     config: ExpertConfig
     network: str
+    first: int
+    "Epoch that is kept; those before it are trained only."
     epochs: int
 
 
@@ -62,7 +64,8 @@ def wanted(search: Search) -> Wanted | None:
     experts = configs[0].experts
     epochs = experts.epochs or max(config.epochs_read for config in configs)
     count = max(config.experts.count for config in configs)
-    return Wanted(experts.model_copy(update={"count": count}), configs[0].network, epochs)
+    first = min(config.min_start_epoch for config in configs)
+    return Wanted(experts.model_copy(update={"count": count}), configs[0].network, first, epochs)
 
 
 def missing(search: Search, run: Path, data: TrainData) -> int:
@@ -78,7 +81,7 @@ def disk_bytes(want: Wanted, data: TrainData) -> int:
     """What all trajectories take on the disk."""
     net = build(want.network, data.train.shape, data.train.num_classes, 0)
     width = torch.empty(0, dtype=getattr(torch, want.config.storage)).element_size()
-    return want.config.count * (want.epochs + 1) * Layout.of(net).size * width
+    return want.config.count * (want.epochs + 1 - want.first) * Layout.of(net).size * width
 
 
 def run_experts(
@@ -120,6 +123,7 @@ def run_experts(
         "data": data,
         "config": want.config,
         "network": want.network,
+        "first": want.first,
         "epochs": want.epochs,
         "root": storage.address(place.root),
     }
@@ -196,23 +200,24 @@ def _expert_or_set(
     data: TrainData,
     config: ExpertConfig,
     network: str,
-    epochs: int,
-    root: str,
     device: str,
     index: int = 0,
     distillation: Mapping[str, Any] | None = None,
+    **more: Any,
 ) -> dict[str, Any]:
-    """A trajectory, or the set that is distilled beside them, as a piece of work."""
+    """A trajectory, or the set that is distilled beside them, as a piece of work; ``more`` is ``train_item``'s."""
     if distillation is not None:
         return distil_item(data=data, device=device, wait=True, **distillation)
-    return train_item(data=data, config=config, network=network, epochs=epochs, root=root, index=index, device=device)
+    return train_item(data=data, config=config, network=network, index=index, device=device, **more)
 
 
 def _open(place: Place, want: Wanted) -> list[int]:
-    """Trajectories that are not there, damaged or too short."""
+    """Trajectories that are not there, damaged, or do not hold all epochs."""
     storage.fetch(place.root)
     found = {index: finished(place.trajectory(index)) for index in range(want.config.count)}
-    return [index for index, manifest in found.items() if manifest is None or manifest["epochs"] < want.epochs]
+    return [
+        index for index, manifest in found.items() if manifest is None or not covers(manifest, want.first, want.epochs)
+    ]
 
 
 def _check_room(want: Wanted, data: TrainData, todo: int, cache: Path) -> None:

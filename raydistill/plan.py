@@ -272,7 +272,7 @@ class _StandIn:
     """In the place of a trajectory that is not trained yet: what matching it costs does not depend on what it holds."""
 
     path = Path("stand-in")
-    epochs = 10**6
+    first, epochs = 0, 10**6
 
     def __init__(self, data: TrainData, network: str) -> None:
         net = build(network, data.train.shape, data.train.num_classes, 0)

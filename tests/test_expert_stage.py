@@ -118,7 +118,9 @@ def test_a_set_that_was_never_changed_is_no_result(
     assert "lower syn_lr or raise threshold" in said.err
     assert call(capsys, "report", tmp_path / "runs" / "tiny").code == 0
     page = (tmp_path / "runs" / "tiny" / "report" / "index.html").read_text(encoding="utf-8")
-    assert "Its status is diverged. What came of it: the set is what it began with, for 4 of 4 steps were skipped" in page
+    assert (
+        "Its status is diverged. What came of it: the set is what it began with, for 4 of 4 steps were skipped" in page
+    )
 
 
 def test_the_cache_is_shown_and_pruned(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -206,6 +208,18 @@ def test_longer_trajectories_go_on_and_the_space_says_how_long(
     assert want.epochs == 4
     known = artifacts.read_json(Place(entry(out)).trajectory(0) / artifacts.MANIFEST)
     assert known["epochs"] == 3
+
+
+def test_epochs_before_the_first_start_epoch_are_not_stored(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, later = tmp_path / "runs", ("--set", "distill.min_start_epoch=1", "--set", "space={}")
+    assert call(capsys, "run", file, "--out", out, *later, *COMMON).code == 0
+    path = Place(entry(out)).trajectory(0)
+    assert artifacts.read_json(path / artifacts.MANIFEST)["first"] == 1
+    assert (
+        expert_stage.missing(definitions.load(str(file)), out / "x", load_train(definitions.load(str(file)).data)) == 3
+    )
 
 
 def test_experts_cannot_be_searched(file: Path) -> None:

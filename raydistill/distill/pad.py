@@ -295,10 +295,10 @@ class PAD(Method):
 def _check(expert: Trajectory, layout: Layout, config: PADConfig) -> None:
     if expert.layout != layout:
         raise ConfigError(f"{expert.path} is of another network than {config.network}; train experts of its own")
-    if expert.epochs < config.epochs_read:
+    if not expert.first <= config.min_start_epoch <= config.epochs_read <= expert.epochs:
         raise ConfigError(
-            f"{expert.path} has {expert.epochs} epochs, matching reads {config.epochs_read}; "
-            "train longer experts with `raydistill experts SEARCH`"
+            f"{expert.path} has epochs {expert.first} to {expert.epochs}, matching reads {config.min_start_epoch} to "
+            f"{config.epochs_read}; train the others with `raydistill experts SEARCH`"
         )
 
 

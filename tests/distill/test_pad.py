@@ -150,7 +150,7 @@ def test_experts_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ConfigError, match="raydistill experts"):
         PAD(config, small.real(), images, labels, other, 0)
     longer = config.override({"expert_epochs": 4})
-    with pytest.raises(ConfigError, match="has 5 epochs, matching reads 6"):
+    with pytest.raises(ConfigError, match="has epochs 0 to 5, matching reads 0 to 6"):
         PAD(longer, small.real(), images, labels, lambda s: small.network("ConvNetD3", s), 0, small.experts())
     with pytest.raises(ConfigError, match="running statistics"):
         batch = config.override({"network": "ConvNetBN"})
