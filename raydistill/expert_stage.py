@@ -27,13 +27,13 @@ from raydistill.experts.difficulty import readable, score_item
 from raydistill.experts.trajectory import ExpertConfig, Place, covers, finished, last_part, train_item
 from raydistill.models import build
 from raydistill.models.flat import Layout
-from raydistill.runtime.base import Runtime
+from raydistill.runtime.base import Runtime, Share
 from raydistill.search.definition import Search
 
 WATCH_SECONDS = 1.0
 
-ROOM = 1.2
-"Of the trajectories' own bytes: parts and finished files lie side by side for a moment."
+FILE_BYTES = 16384
+"A folder, its manifest, the header and whole blocks, beside the numbers."
 
 
 class Wanted(NamedTuple):
@@ -78,10 +78,25 @@ def missing(search: Search, run: Path, data: TrainData) -> int:
 
 
 def disk_bytes(want: Wanted, data: TrainData) -> int:
-    """What all trajectories take on the disk."""
-    net = build(want.network, data.train.shape, data.train.num_classes, 0)
+    """What all trajectories take on the disk when they are trained."""
     width = torch.empty(0, dtype=getattr(torch, want.config.storage)).element_size()
-    return want.config.count * (want.epochs + 1 - want.first) * Layout.of(net).size * width
+    return want.config.count * (want.epochs + 1 - want.first) * _parameters(want, data) * width
+
+
+def peak_bytes(want: Wanted, data: TrainData, todo: int, at_once: int) -> int:
+    """What ``todo`` trajectories take at the most while ``at_once`` of them are trained.
+
+    An epoch's state is a float32 file of its own until the whole trajectory, in whatever precision, has been written beside
+    them; and while epochs come that are not kept, the last two states are there.
+    """
+    states = want.epochs + 1 - want.first + (1 if want.first else 0)
+    parts = states * (4 * _parameters(want, data) + FILE_BYTES)
+    whole = disk_bytes(want, data) // want.config.count + FILE_BYTES
+    return todo * whole + min(todo, at_once) * parts
+
+
+def _parameters(want: Wanted, data: TrainData) -> int:
+    return Layout.of(build(want.network, data.train.shape, data.train.num_classes, 0)).size
 
 
 def run_experts(
@@ -111,7 +126,7 @@ def run_experts(
     want = wanted(search)
     if want is None:
         return None
-    place, todo = _entry(want, store.beside(run), data, runtime, display)
+    place, todo = _entry(want, store.beside(run), data, runtime, search.budget.of("experts"), display)
     if want.config.curriculum is not None:
         _score(search, want, place, data, runtime, display)
     display.stage("experts", want.config.count, "trajectories")
@@ -151,14 +166,16 @@ def run_experts(
     return ended
 
 
-def _entry(want: Wanted, cache: Path, data: TrainData, runtime: Runtime, display: Display) -> tuple[Place, list[int]]:
+def _entry(
+    want: Wanted, cache: Path, data: TrainData, runtime: Runtime, share: Share, display: Display
+) -> tuple[Place, list[int]]:
     """Where the experts are in the cache, seen by all nodes and with room for those that lack, which are named."""
     place = store.entry(cache, want.config, want.network, data)
     todo = _open(place, want)
     for path in (place.trajectory(index) for index in todo):
         if artifacts.folder_exists(path) and finished(path) is None:
             display.note(f"{path} is damaged; it is trained again")
-    _check_room(want, data, len(todo), cache)
+    _check_room(want, data, len(todo), runtime.capacity(*share), cache)
     artifacts.write_json(place.root / store.ENTRY, store.identity(want.config, want.network, data))
     if todo:
         runtime.require_shared(place.root)
@@ -220,8 +237,8 @@ def _open(place: Place, want: Wanted) -> list[int]:
     ]
 
 
-def _check_room(want: Wanted, data: TrainData, todo: int, cache: Path) -> None:
-    needed = int(ROOM * disk_bytes(want, data) * todo / want.config.count)
+def _check_room(want: Wanted, data: TrainData, todo: int, at_once: int, cache: Path) -> None:
+    needed = peak_bytes(want, data, todo, at_once)
     there = cache
     while not there.exists():
         there = there.parent
