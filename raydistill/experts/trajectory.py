@@ -8,6 +8,7 @@ kept: of those only the last state is, while training goes on.
 Shapes: P parameters, E epochs, F the first epoch that is kept, N real images.
 """
 
+import functools
 import math
 import shutil
 from collections.abc import Mapping
@@ -104,15 +105,28 @@ class Trajectory:
         """Parameters float32 [P] after ``epoch`` epochs, from ``first`` to ``epochs``; a memory-mapped slice of the file.
 
         Raises:
-            ArtifactError: the file is gone or cut short.
+            ArtifactError: the file is gone, or damaged; it is checked when it is first read, and when it has changed since.
         """
         file = self.path / artifacts.TENSORS
         try:
+            state = file.stat()
+            if not _intact(file, self.manifest["checksums"][artifacts.TENSORS], state.st_mtime_ns, state.st_size):
+                raise ArtifactError(
+                    f"{file} is damaged (its checksum differs); train it again with `raydistill experts`"
+                )
             with safe_open(file, framework="pt") as opened:
                 found: Tensor = opened.get_slice("parameters")[epoch - self.first]
+        except FileNotFoundError:
+            raise ArtifactError(f"{file} is gone; train it again with `raydistill experts`") from None
         except (OSError, SafetensorError) as error:
             raise ArtifactError(f"{file} is damaged ({error}); train it again with `raydistill experts`") from None
         return found.to(torch.float32)
+
+
+@functools.cache
+def _intact(file: Path, expected: str, changed: int, size: int) -> bool:
+    """Whether a file has its checksum, asked once a process and state of the file: snapshots stay slices of a mapped file."""
+    return artifacts.checksum(file) == expected
 
 
 class Place(NamedTuple):

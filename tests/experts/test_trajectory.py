@@ -333,8 +333,27 @@ def test_a_file_that_is_cut_short_is_named_when_it_is_read(tmp_path: Path) -> No
     with pytest.raises(ArtifactError, match=f"{file} is damaged .*; train it again"):
         found.snapshot(EPOCHS)
     file.unlink()
-    with pytest.raises(ArtifactError, match=f"{file} is damaged"):
+    with pytest.raises(ArtifactError, match=f"{file} is gone; train it again"):
         found.snapshot(0)
+
+
+def test_a_changed_byte_is_found_when_it_is_read_and_whole_files_are_checked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tmp_path, config())
+    found, checked, checksum = Trajectory(Place(tmp_path).trajectory(0)), list[Path](), artifacts.checksum
+    monkeypatch.setattr(artifacts, "checksum", lambda path: checked.append(path) or checksum(path))
+    before = found.snapshot(0)
+    assert torch.equal(Trajectory(found.path).snapshot(0), before)
+    file = found.path / TENSORS
+    assert checked == [file]
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(bytes(content))
+    with pytest.raises(ArtifactError, match=f"{file} is damaged .*; train it again"):
+        found.snapshot(0)
+    train(tmp_path, config())
+    assert torch.equal(Trajectory(found.path).snapshot(0), before)
 
 
 def test_an_expert_that_is_not_there_yet_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
