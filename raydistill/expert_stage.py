@@ -24,16 +24,16 @@ from raydistill.distill.unit import distil_item
 from raydistill.errors import ConfigError, EnvironmentIssue
 from raydistill.experts import store
 from raydistill.experts.difficulty import readable, score_item
-from raydistill.experts.trajectory import ExpertConfig, Place, finished, last_part, train_item
+from raydistill.experts.trajectory import ExpertConfig, Place, covers, finished, last_part, train_item
 from raydistill.models import build
 from raydistill.models.flat import Layout
-from raydistill.runtime.base import Runtime
+from raydistill.runtime.base import Runtime, Share
 from raydistill.search.definition import Search
 
 WATCH_SECONDS = 1.0
 
-ROOM = 1.2
-"Of the trajectories' own bytes: parts and finished files lie side by side for a moment."
+FILE_BYTES = 16384
+"A folder, its manifest, the header and whole blocks, beside the numbers."
 
 
 class Wanted(NamedTuple):
@@ -41,6 +41,8 @@ class Wanted(NamedTuple):
 
     config: ExpertConfig
     network: str
+    first: int
+    "Epoch that is kept; those before it are trained only."
     epochs: int
 
 
@@ -62,7 +64,8 @@ def wanted(search: Search) -> Wanted | None:
     experts = configs[0].experts
     epochs = experts.epochs or max(config.epochs_read for config in configs)
     count = max(config.experts.count for config in configs)
-    return Wanted(experts.model_copy(update={"count": count}), configs[0].network, epochs)
+    first = min(config.min_start_epoch for config in configs)
+    return Wanted(experts.model_copy(update={"count": count}), configs[0].network, first, epochs)
 
 
 def missing(search: Search, run: Path, data: TrainData) -> int:
@@ -75,10 +78,25 @@ def missing(search: Search, run: Path, data: TrainData) -> int:
 
 
 def disk_bytes(want: Wanted, data: TrainData) -> int:
-    """What all trajectories take on the disk."""
-    net = build(want.network, data.train.shape, data.train.num_classes, 0)
+    """What all trajectories take on the disk when they are trained."""
     width = torch.empty(0, dtype=getattr(torch, want.config.storage)).element_size()
-    return want.config.count * (want.epochs + 1) * Layout.of(net).size * width
+    return want.config.count * (want.epochs + 1 - want.first) * _parameters(want, data) * width
+
+
+def peak_bytes(want: Wanted, data: TrainData, todo: int, at_once: int) -> int:
+    """What ``todo`` trajectories take at the most while ``at_once`` of them are trained.
+
+    An epoch's state is a float32 file of its own until the whole trajectory, in whatever precision, has been written beside
+    them; and while epochs come that are not kept, the last two states are there.
+    """
+    states = want.epochs + 1 - want.first + (1 if want.first else 0)
+    parts = states * (4 * _parameters(want, data) + FILE_BYTES)
+    whole = disk_bytes(want, data) // want.config.count + FILE_BYTES
+    return todo * whole + min(todo, at_once) * parts
+
+
+def _parameters(want: Wanted, data: TrainData) -> int:
+    return Layout.of(build(want.network, data.train.shape, data.train.num_classes, 0)).size
 
 
 def run_experts(
@@ -108,7 +126,7 @@ def run_experts(
     want = wanted(search)
     if want is None:
         return None
-    place, todo = _entry(want, store.beside(run), data, runtime, display)
+    place, todo = _entry(want, store.beside(run), data, runtime, search.budget.of("experts"), display)
     if want.config.curriculum is not None:
         _score(search, want, place, data, runtime, display)
     display.stage("experts", want.config.count, "trajectories")
@@ -120,6 +138,7 @@ def run_experts(
         "data": data,
         "config": want.config,
         "network": want.network,
+        "first": want.first,
         "epochs": want.epochs,
         "root": storage.address(place.root),
     }
@@ -147,14 +166,16 @@ def run_experts(
     return ended
 
 
-def _entry(want: Wanted, cache: Path, data: TrainData, runtime: Runtime, display: Display) -> tuple[Place, list[int]]:
+def _entry(
+    want: Wanted, cache: Path, data: TrainData, runtime: Runtime, share: Share, display: Display
+) -> tuple[Place, list[int]]:
     """Where the experts are in the cache, seen by all nodes and with room for those that lack, which are named."""
     place = store.entry(cache, want.config, want.network, data)
     todo = _open(place, want)
     for path in (place.trajectory(index) for index in todo):
         if artifacts.folder_exists(path) and finished(path) is None:
             display.note(f"{path} is damaged; it is trained again")
-    _check_room(want, data, len(todo), cache)
+    _check_room(want, data, len(todo), runtime.capacity(*share), cache)
     artifacts.write_json(place.root / store.ENTRY, store.identity(want.config, want.network, data))
     if todo:
         runtime.require_shared(place.root)
@@ -196,27 +217,28 @@ def _expert_or_set(
     data: TrainData,
     config: ExpertConfig,
     network: str,
-    epochs: int,
-    root: str,
     device: str,
     index: int = 0,
     distillation: Mapping[str, Any] | None = None,
+    **more: Any,
 ) -> dict[str, Any]:
-    """A trajectory, or the set that is distilled beside them, as a piece of work."""
+    """A trajectory, or the set that is distilled beside them, as a piece of work; ``more`` is ``train_item``'s."""
     if distillation is not None:
         return distil_item(data=data, device=device, wait=True, **distillation)
-    return train_item(data=data, config=config, network=network, epochs=epochs, root=root, index=index, device=device)
+    return train_item(data=data, config=config, network=network, index=index, device=device, **more)
 
 
 def _open(place: Place, want: Wanted) -> list[int]:
-    """Trajectories that are not there, damaged or too short."""
+    """Trajectories that are not there, damaged, or do not hold all epochs."""
     storage.fetch(place.root)
     found = {index: finished(place.trajectory(index)) for index in range(want.config.count)}
-    return [index for index, manifest in found.items() if manifest is None or manifest["epochs"] < want.epochs]
+    return [
+        index for index, manifest in found.items() if manifest is None or not covers(manifest, want.first, want.epochs)
+    ]
 
 
-def _check_room(want: Wanted, data: TrainData, todo: int, cache: Path) -> None:
-    needed = int(ROOM * disk_bytes(want, data) * todo / want.config.count)
+def _check_room(want: Wanted, data: TrainData, todo: int, at_once: int, cache: Path) -> None:
+    needed = peak_bytes(want, data, todo, at_once)
     there = cache
     while not there.exists():
         there = there.parent

@@ -62,6 +62,8 @@ class Forecast(NamedTuple):
     costs: list[Cost]
     disk: int
     "Bytes of expert trajectories."
+    disk_peak: int
+    "The most that they take while they are trained."
     memory: int
     "Bytes that a worker had come to need after it was timed."
 
@@ -73,7 +75,8 @@ class Forecast(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """For machines."""
         rows = [cost._asdict() | {"seconds": cost.seconds} for cost in self.costs]
-        return {"costs": rows, "seconds": self.seconds, "disk_bytes": self.disk, "memory_bytes": self.memory}
+        disk = {"disk_bytes": self.disk, "disk_peak_bytes": self.disk_peak}
+        return {"costs": rows, "seconds": self.seconds, **disk, "memory_bytes": self.memory}
 
 
 def forecast(search: Search, data: TrainData, runtime: Runtime, data_root: Path | None = None) -> Forecast:
@@ -85,7 +88,12 @@ def forecast(search: Search, data: TrainData, runtime: Runtime, data_root: Path 
     plan.evaluate(len(load_test(search.data, data_root)))
     plan.nas()
     want = expert_stage.wanted(search)
-    return Forecast(plan.costs, expert_stage.disk_bytes(want, data) if want else 0, plan.memory)
+    disk = peak = 0
+    if want is not None:
+        at_once = runtime.capacity(*search.budget.of("experts"))
+        disk = expert_stage.disk_bytes(want, data)
+        peak = expert_stage.peak_bytes(want, data, want.config.count, at_once)
+    return Forecast(plan.costs, disk, peak, plan.memory)
 
 
 def expected_trials(budget: Budget, iterations: int) -> list[tuple[int, int, float]]:
@@ -272,7 +280,7 @@ class _StandIn:
     """In the place of a trajectory that is not trained yet: what matching it costs does not depend on what it holds."""
 
     path = Path("stand-in")
-    epochs = 10**6
+    first, epochs = 0, 10**6
 
     def __init__(self, data: TrainData, network: str) -> None:
         net = build(network, data.train.shape, data.train.num_classes, 0)
@@ -295,7 +303,8 @@ def show(found: Forecast) -> None:
     table.add_section()
     table.add_row("all", "", "", "", "", duration(found.seconds))
     Console().print(table)
-    print(f"memory of a worker {found.memory / 1e9:.1f} GB; disk for experts {found.disk / 1e9:.2f} GB")
+    disk = f"disk for experts {found.disk / 1e9:.2f} GB, while they are trained {found.disk_peak / 1e9:.2f} GB"
+    print(f"memory of a worker {found.memory / 1e9:.1f} GB; {disk}")
 
 
 def duration(seconds: float) -> str:

@@ -223,6 +223,7 @@ def _distill(run: Path) -> dict[str, Any] | None:
             "iterations": record["step"],
             "seconds": record["seconds"],
             "outcome": record["status"],
+            **({"message": record["message"]} if record.get("message") else {}),
         }
     return None
 

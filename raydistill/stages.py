@@ -214,6 +214,8 @@ class Experiment:
         unit.finish(ended["status"], ended["metrics"], **details)
         if ended["status"] == DIVERGED:
             raise RaydistillError(f"the final distillation diverged: {ended['message']}")
+        if ended["message"]:
+            self.display.note(f"the final distillation: {ended['message']}")
 
     def _forget(self) -> None:
         """Remove an earlier set and all that was measured on it; the set itself, which took longest, is kept apart."""
@@ -240,6 +242,7 @@ class Experiment:
             record["metrics"],
             step=record["step"],
             seconds=record["seconds"],
+            message=record.get("message", ""),
             taken_from=f"trial/{source.name}",
         )
 

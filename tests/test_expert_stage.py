@@ -19,7 +19,7 @@ from raydistill.artifacts import TENSORS
 from raydistill.data.load import load_train
 from raydistill.errors import ConfigError, EnvironmentIssue
 from raydistill.experts import store
-from raydistill.experts.trajectory import Place
+from raydistill.experts.trajectory import Place, train_item
 from raydistill.runtime.local import Local
 from raydistill.search.definition import Search
 from raydistill.stages import Experiment
@@ -105,6 +105,22 @@ def test_the_whole_path(file: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     again = call(capsys, "run", file, "--out", out, "--set", "name=second", *COMMON)
     assert again.code == 0, again.err
     assert stamps(out) == trained  # shared between searches
+
+
+def test_a_set_that_was_never_changed_is_no_result(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = (file, "--out", tmp_path / "runs", "--set", "space={}", "--set", "distill.threshold=1e-9", *COMMON)
+    said = call(capsys, "run", *given)
+    assert said.code == 1
+    assert "the final distillation diverged" in said.err
+    assert "4 of 4 steps were skipped" in said.err
+    assert "lower syn_lr or raise threshold" in said.err
+    assert call(capsys, "report", tmp_path / "runs" / "tiny").code == 0
+    page = (tmp_path / "runs" / "tiny" / "report" / "index.html").read_text(encoding="utf-8")
+    assert (
+        "Its status is diverged. What came of it: the set is what it began with, for 4 of 4 steps were skipped" in page
+    )
 
 
 def test_the_cache_is_shown_and_pruned(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,6 +210,18 @@ def test_longer_trajectories_go_on_and_the_space_says_how_long(
     assert known["epochs"] == 3
 
 
+def test_epochs_before_the_first_start_epoch_are_not_stored(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, later = tmp_path / "runs", ("--set", "distill.min_start_epoch=1", "--set", "space={}")
+    assert call(capsys, "run", file, "--out", out, *later, *COMMON).code == 0
+    path = Place(entry(out)).trajectory(0)
+    assert artifacts.read_json(path / artifacts.MANIFEST)["first"] == 1
+    assert (
+        expert_stage.missing(definitions.load(str(file)), out / "x", load_train(definitions.load(str(file)).data)) == 3
+    )
+
+
 def test_experts_cannot_be_searched(file: Path) -> None:
     search = definitions.load(str(file))
     space = {"distill.experts.recipe.lr": {"kind": "float", "low": 0.01, "high": 0.1}}
@@ -208,11 +236,40 @@ def test_a_full_disk_is_said_before_the_start(file: Path, tmp_path: Path, monkey
     assert want is not None
     expected = 3 * 3 * 4 * sum(p.numel() for p in expert_stage.build("ConvNetD1", (1, 8, 8), 10, 0).parameters())
     assert expert_stage.disk_bytes(want, data) == expected
-    free = type("Usage", (), {"free": expected})
+    free = type("Usage", (), {"free": expert_stage.peak_bytes(want, data, 3, 1)})
+    assert free.free > 4 / 3 * expected
     monkeypatch.setattr(expert_stage.shutil, "disk_usage", lambda path: free)  # type: ignore[attr-defined]
+    expert_stage._check_room(want, data, 3, 1, tmp_path)
     with pytest.raises(EnvironmentIssue, match=r"lower distill\.experts\.count"):
-        expert_stage._check_room(want, data, 3, tmp_path)
-    expert_stage._check_room(want, data, 2, tmp_path)
+        expert_stage._check_room(want, data, 3, 2, tmp_path)
+
+
+@pytest.mark.parametrize("setting", [{}, {"storage": "float16"}, {"first": 2}], ids=str)
+def test_the_forecast_disk_is_what_training_takes_at_its_peak(
+    file: Path, setting: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looked at whenever something is written; the files are as large as a real network's, but for the blocks' slack."""
+    search = definitions.load(str(file)).override({"distill.network": "ConvNetD3", "data.source": "digits"})
+    want = expert_stage.wanted(search)
+    assert want is not None
+    want = want._replace(epochs=4, first=setting.get("first", 0))
+    storage = setting.get("storage", "float32")
+    config = want.config.model_copy(update={"count": 1, "curriculum": None, "storage": storage, "epoch_steps": 1})
+    want, data, seen = want._replace(config=config), load_train(search.data), [0]
+    swap = artifacts.swap_in
+
+    def looks(fresh: Path, path: Path) -> None:
+        seen.append(sum(512 * found.stat().st_blocks for found in tmp_path.rglob("*") if "entry" in found.parts))
+        swap(fresh, path)
+
+    monkeypatch.setattr(artifacts, "swap_in", looks)
+    train_item(
+        data=data, config=config, network=want.network, root=str(tmp_path / "entry"), index=0, device="cpu",
+        first=want.first, epochs=want.epochs,
+    )  # fmt: skip
+    forecast = expert_stage.peak_bytes(want, data, 1, 1)
+    print(storage, want.first, max(seen), forecast, expert_stage.disk_bytes(want, data))
+    assert max(seen) <= forecast <= 1.3 * max(seen)
 
 
 def test_a_method_without_experts_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,12 +30,18 @@ STATE_KIND = "distillation state"
 EXPLODED = 1e3
 "A loss this many times the first one counts as diverged."
 
+WORTH_TELLING = 0.5
+"Of the steps: if more of them were skipped, the outcome says so."
+
 Report = Callable[[int, Mapping[str, float], Callable[[], DistilledSet]], bool]
 "(step, numbers, the set as it stands) → whether to go on."
 
 
 class Outcome(NamedTuple):
-    """How a distillation ended: a status of ``artifacts``, the last step, the set, and why, where there is a why."""
+    """How a distillation ended: a status of ``artifacts``, the last step, the set, and why, or what to know about it.
+
+    ``diverged`` is also one of which every step was skipped.
+    """
 
     status: str
     step: int
@@ -64,8 +70,8 @@ def distill(
         seed: names every random draw.
         directory: the distillation's own folder.
         device: where to compute.
-        report: called after each step in ``report_at`` and after the last; ``False`` ends it as stopped. After a resume
-            the steps since the checkpoint are reported again.
+        report: called with a step's finite numbers after each in ``report_at`` and after the last; ``False`` ends it as
+            stopped. After a resume the steps since the checkpoint are reported again.
         report_at: steps, counted from 1.
         checkpoint_seconds: at least this long between checkpoints.
         cache: where the experts are that the method matches, if it does.
@@ -105,19 +111,28 @@ def distill(
     checkpointed = time.monotonic()
     outcome = Outcome(artifacts.COMPLETED, config.iterations, as_set(method.images, step=config.iterations))
     for step in range(first + 1, config.iterations + 1):
+        before = method.skipped
         numbers = method.step(step - 1)
         loss = numbers["loss"]
-        first_loss = loss if first_loss is None else first_loss
-        if not math.isfinite(loss) or loss > EXPLODED * max(first_loss, 1e-12) or not _finite(method):
-            message = f"loss {loss:.4g} at step {step}, first loss {first_loss:.4g}; lower lr_img or loss_scale"
-            outcome = Outcome(artifacts.DIVERGED, step, as_set(torch.nan_to_num(method.images), step=step), message)
+        if method.skipped == before:
+            first_loss = loss if first_loss is None else first_loss
+            if not math.isfinite(loss) or loss > EXPLODED * max(first_loss, 1e-12) or not _finite(method):
+                message = f"loss {loss:.4g} at step {step}, first loss {first_loss:.4g}; lower lr_img or loss_scale"
+                outcome = Outcome(artifacts.DIVERGED, step, as_set(torch.nan_to_num(method.images), step=step), message)
+                break
+        elif method.skipped == config.iterations:
+            # What it began with must not pass for a distilled set.
+            message = f"the set is what it began with, for {_skips(method, step)}; the last loss was {loss:.4g}"
+            outcome = Outcome(artifacts.DIVERGED, step, as_set(method.images, step=step), message)
             break
+        numbers = {name: number for name, number in numbers.items() if math.isfinite(number)}
         done = step == config.iterations
         if (step in report_at or done) and not report(step, numbers, lambda s=step: as_set(method.images, step=s)):  # type: ignore[misc]
             outcome = Outcome(artifacts.STOPPED, step, as_set(method.images, step=step))
             break
         if done:
-            outcome = Outcome(artifacts.COMPLETED, step, as_set(method.images, step=step))
+            message = _skips(method, step) if method.skipped > WORTH_TELLING * step else ""
+            outcome = Outcome(artifacts.COMPLETED, step, as_set(method.images, step=step), message)
         elif time.monotonic() - checkpointed >= checkpoint_seconds:
             _checkpoint(method, directory / "state", step, first_loss, fingerprint)
             checkpointed = time.monotonic()
@@ -145,7 +160,14 @@ def start(
     return implementation(config, real, images, labels, network, derive(seed, "method"), **more)
 
 
-def _checkpoint(method: Method, path: Path, step: int, first_loss: float, fingerprint: str) -> None:
+def _skips(method: Method, steps: int) -> str:
+    return (
+        f"{method.skipped} of {steps} steps were skipped (loss above threshold, or no number); lower syn_lr or raise "
+        "threshold"
+    )
+
+
+def _checkpoint(method: Method, path: Path, step: int, first_loss: float | None, fingerprint: str) -> None:
     manifest = {"step": step, "first_loss": first_loss, "fingerprint": fingerprint}
     artifacts.save_folder(path, STATE_KIND, manifest, method.state())
 
@@ -158,7 +180,7 @@ def _resume(method: Method, path: Path, fingerprint: str) -> tuple[int, float | 
     if manifest.get("fingerprint") != fingerprint:
         return 0, None
     method.restore(state)
-    return int(manifest["step"]), float(manifest["first_loss"])
+    return int(manifest["step"]), manifest["first_loss"]
 
 
 def _finite(method: Method) -> bool:

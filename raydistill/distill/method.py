@@ -106,6 +106,11 @@ class Method(ABC):
         """The rate that students of the set should be trained with, where the method learns one."""
         return None
 
+    @property
+    def skipped(self) -> int:
+        """Steps so far that changed nothing, because their loss could not be used; it may then be any number, or none."""
+        return 0
+
     @abstractmethod
     def step(self, iteration: int) -> Mapping[str, float]:
         """Update the images once; returns the step's numbers, ``loss`` among them. A pure function of state and iteration."""

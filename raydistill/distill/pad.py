@@ -10,7 +10,6 @@ Shapes: C classes, n = C·ipc images, K channels, H×W pixels, P parameters, N s
 """
 
 import copy
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -80,7 +79,7 @@ class PADConfig(MethodConfig):
     lr_y: float = Field(2.0, ge=0)
     "Learning rate of the label logits (momentum 0.9)."
     threshold: float = Field(1.1, gt=0)
-    "A step whose matching loss is above is skipped and counted."
+    "A step whose matching loss is above, or no number, is skipped and counted; where all are, the distillation has diverged."
     gradient: Form = "adjoint"
     "How the gradient goes through the student's steps, see ``distill/unroll.py``."
     window: int | None = Field(None, ge=1)
@@ -154,7 +153,7 @@ class PAD(Method):
         self.images = images.detach().clone()
         self.rate = torch.tensor(config.syn_lr, device=images.device)
         self.velocity = {"images": torch.zeros_like(self.images), "rate": torch.zeros_like(self.rate)}
-        self.skipped = torch.zeros((), dtype=torch.int64)
+        self.skips = torch.zeros((), dtype=torch.int64)
         self.logits = None
         if config.labels == "soft":
             self.logits = self._first_labels(len(real.classes))
@@ -169,16 +168,19 @@ class PAD(Method):
         return sample, [Phase(f"{steps} student steps", config.iterations * config.syn_steps / steps, range(1, 2))]
 
     def step(self, iteration: int) -> Mapping[str, float]:
-        """One update of images, rate and labels, unless the loss is above ``threshold`` or no number."""
+        """One update of images, rate and labels, unless the loss is above ``threshold`` or no number.
+
+        Such a step is skipped and counted, whatever its loss; the loss that is told is the true one.
+        """
         start = self._start_epoch(iteration)
         found = unroll.matching(self._problem(iteration, *start), self.config.gradient, self.config.window)
         taken = self._take(found, self.config.lr_at(iteration))
-        self.skipped += not taken
+        self.skips += not taken
         numbers = {
-            "loss": float(found.loss) if math.isfinite(float(found.loss)) else self.config.threshold,
+            "loss": float(found.loss),
             "start_epoch": float(start[1]),
             "syn_lr": float(self.rate),
-            "skipped": float(self.skipped),
+            "skipped": float(self.skips),
         }
         if self.logits is not None:
             shares = self.logits.softmax(1)
@@ -187,7 +189,7 @@ class PAD(Method):
 
     def state(self) -> dict[str, Tensor]:
         """Images, rate, labels, their momenta, and how many steps were skipped."""
-        found = {"images": self.images, "rate": self.rate, "skipped": self.skipped}
+        found = {"images": self.images, "rate": self.rate, "skipped": self.skips}
         if self.logits is not None:
             found["logits"] = self.logits
         return found | {f"velocity.{name}": value for name, value in self.velocity.items()}
@@ -196,6 +198,11 @@ class PAD(Method):
         """Continue bit by bit from ``state``."""
         for name, value in self.state().items():
             value.copy_(state[name])
+
+    @property
+    def skipped(self) -> int:
+        """Steps above ``threshold``, or without a finite loss and gradient."""
+        return int(self.skips)
 
     @property
     def student_lr(self) -> float:
@@ -291,10 +298,10 @@ class PAD(Method):
 def _check(expert: Trajectory, layout: Layout, config: PADConfig) -> None:
     if expert.layout != layout:
         raise ConfigError(f"{expert.path} is of another network than {config.network}; train experts of its own")
-    if expert.epochs < config.epochs_read:
+    if not expert.first <= config.min_start_epoch <= config.epochs_read <= expert.epochs:
         raise ConfigError(
-            f"{expert.path} has {expert.epochs} epochs, matching reads {config.epochs_read}; "
-            "train longer experts with `raydistill experts SEARCH`"
+            f"{expert.path} has epochs {expert.first} to {expert.epochs}, matching reads {config.min_start_epoch} to "
+            f"{config.epochs_read}; train the others with `raydistill experts SEARCH`"
         )
 
 

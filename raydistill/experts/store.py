@@ -13,7 +13,7 @@ from raydistill import artifacts, storage
 from raydistill.config import fingerprint
 from raydistill.data.load import TrainData
 from raydistill.errors import ArtifactError
-from raydistill.experts.trajectory import ExpertConfig, Place, Trajectory, finished
+from raydistill.experts.trajectory import ExpertConfig, Place, Trajectory, covers, finished
 
 FOLDER = "_experts"
 "Beside the run folders; no search can be named so."
@@ -50,10 +50,10 @@ def identity(config: ExpertConfig, network: str, data: TrainData) -> dict[str, A
 
 
 class Arriving(Sequence[Trajectory]):
-    """Trajectories that others are still training; asking for one waits until it is whole and has ``epochs`` epochs."""
+    """Trajectories that others are still training; asking for one waits until it is whole, from ``first`` to ``epochs``."""
 
-    def __init__(self, place: Place, count: int, epochs: int) -> None:
-        self.place, self.size, self.epochs = place, count, epochs
+    def __init__(self, place: Place, count: int, first: int, epochs: int) -> None:
+        self.place, self.size, self.first, self.epochs = place, count, first, epochs
         self.there: dict[int, Trajectory] = {}
 
     def __len__(self) -> int:
@@ -72,7 +72,7 @@ class Arriving(Sequence[Trajectory]):
         while index not in self.there:
             storage.fetch(path)
             manifest = finished(path)
-            if manifest is not None and manifest["epochs"] >= self.epochs:
+            if manifest is not None and covers(manifest, self.first, self.epochs):
                 self.there[index] = Trajectory(path)
             else:
                 time.sleep(ASK_SECONDS)
@@ -98,7 +98,7 @@ def open_all(config: Any, data: TrainData, cache: Path | None, wait: bool = Fals
         raise ArtifactError("this method matches experts; say in which cache they are")
     place = entry(cache, experts, config.network, data)
     if wait:
-        return Arriving(place, experts.count, config.epochs_read)
+        return Arriving(place, experts.count, config.min_start_epoch, config.epochs_read)
     storage.fetch(place.root)
     missing = [index for index in range(experts.count) if not artifacts.folder_exists(place.trajectory(index))]
     if missing:

@@ -2,11 +2,13 @@
 
 A trajectory is a function of (settings, data, network, seed, index) alone: it is the same wherever and whenever it is
 trained. After each epoch its state is stored; killed at any moment and called again it goes on from there and ends with
-the same bytes.
+the same bytes. Epochs before the first that matching can read are trained, for the later ones follow from them, and not
+kept: of those only the last state is, while training goes on.
 
-Shapes: P parameters, E epochs, N real images.
+Shapes: P parameters, E epochs, F the first epoch that is kept, N real images.
 """
 
+import functools
 import math
 import shutil
 from collections.abc import Mapping
@@ -56,7 +58,7 @@ class ExpertConfig(Config):
     """Steps from one snapshot to the next; ``None``: a whole pass. Small for easy sets and small machines: curriculum and start
     ranges count these epochs."""
     epochs: int | None = Field(None, ge=1)
-    "Epochs stored; ``None``: as many as matching can read."
+    "Epochs trained; ``None``: as many as matching can read. Those before its first start epoch are not stored."
     storage: Literal["float32", "float16", "bfloat16"] = "float32"
     "Of the stored parameters."
     curriculum: CurriculumConfig | None = None
@@ -72,7 +74,7 @@ class ExpertConfig(Config):
         return recipe
 
     def identity(self) -> dict[str, Any]:
-        """What a single trajectory depends on: not how many there are, nor how long they are."""
+        """What a single trajectory depends on: not how many there are, nor which epochs of them are kept."""
         about = self.to_json()
         for name in ("count", "epochs", *(() if self.curriculum else ("difficulty",))):
             del about[name]
@@ -96,21 +98,35 @@ class Trajectory:
         if self.manifest.get("kind") != KIND:
             raise ArtifactError(f"{path} holds no {KIND}; train it again with `raydistill experts`")
         self.layout = Layout.from_json(self.manifest["layout"])
+        self.first: int = _first_of(self.manifest)
         self.epochs: int = self.manifest["epochs"]
 
     def snapshot(self, epoch: int) -> Tensor:
-        """Parameters float32 [P] after ``epoch`` epochs, 0 the start; a memory-mapped slice of the file.
+        """Parameters float32 [P] after ``epoch`` epochs, from ``first`` to ``epochs``; a memory-mapped slice of the file.
 
         Raises:
-            ArtifactError: the file is gone or cut short.
+            ArtifactError: the file is gone, or damaged; it is checked when it is first read, and when it has changed since.
         """
         file = self.path / artifacts.TENSORS
         try:
+            state = file.stat()
+            if not _intact(file, self.manifest["checksums"][artifacts.TENSORS], state.st_mtime_ns, state.st_size):
+                raise ArtifactError(
+                    f"{file} is damaged (its checksum differs); train it again with `raydistill experts`"
+                )
             with safe_open(file, framework="pt") as opened:
-                found: Tensor = opened.get_slice("parameters")[epoch]
+                found: Tensor = opened.get_slice("parameters")[epoch - self.first]
+        except FileNotFoundError:
+            raise ArtifactError(f"{file} is gone; train it again with `raydistill experts`") from None
         except (OSError, SafetensorError) as error:
             raise ArtifactError(f"{file} is damaged ({error}); train it again with `raydistill experts`") from None
         return found.to(torch.float32)
+
+
+@functools.cache
+def _intact(file: Path, expected: str, changed: int, size: int) -> bool:
+    """Whether a file has its checksum, asked once a process and state of the file: snapshots stay slices of a mapped file."""
+    return artifacts.checksum(file) == expected
 
 
 class Place(NamedTuple):
@@ -137,9 +153,19 @@ class Place(NamedTuple):
 
 
 def train_item(
-    *, data: TrainData, config: ExpertConfig, network: str, epochs: int, root: str, index: int, device: str
+    *,
+    data: TrainData,
+    config: ExpertConfig,
+    network: str,
+    epochs: int,
+    root: str,
+    index: int,
+    device: str,
+    first: int = 0,
 ) -> dict[str, Any]:
-    """Train trajectory ``index`` to ``epochs`` epochs as a piece of work; what is there already is not done again.
+    """Train trajectory ``index`` to ``epochs`` epochs as a piece of work and keep those from ``first`` on.
+
+    What is there already is not done again, and epochs that an earlier call has kept are kept.
 
     Returns:
         ``accuracies`` and ``losses`` after each epoch.
@@ -149,8 +175,8 @@ def train_item(
         storage.fetch(place.trajectory(index))
         known = finished(place.trajectory(index))
         place.sweep(index)
-        if known is None or known["epochs"] < epochs:
-            known = _Training(data, config, network, place, index, device).run(known, epochs)
+        if known is None or not covers(known, first, epochs):
+            known = _Training(data, config, network, place, index, device).run(known, first, epochs)
     return {"accuracies": known["accuracies"], "losses": known["losses"]}
 
 
@@ -165,6 +191,16 @@ def finished(path: Path) -> dict[str, Any] | None:
     except (ArtifactError, OSError, KeyError):
         return None
     return manifest if whole and manifest.get("kind") == KIND else None
+
+
+def covers(manifest: Mapping[str, Any], first: int, epochs: int) -> bool:
+    """Whether a trajectory holds all epochs from ``first`` to ``epochs``."""
+    return bool(_first_of(manifest) <= first and epochs <= manifest["epochs"])
+
+
+def _first_of(manifest: Mapping[str, Any]) -> int:
+    """The first epoch that is stored; the cache may hold trajectories from when that was always 0 and not said."""
+    return int(manifest.get("first", 0))
 
 
 def last_part(place: Place, index: int) -> int:
@@ -187,56 +223,69 @@ class _Training:
         self.layout = Layout.of(net)
         self.fit = Fit(net, real, config.recipe, derive(seed, "fit"))
         self.order = _Order(config, data.train, place, seed)
-        self.states: list[Tensor] = []
+        self.first = 0
+        self.states: dict[int, Tensor] = {}
         self.noted: list[dict[str, Any]] = []
 
-    def run(self, shorter: Mapping[str, Any] | None, epochs: int) -> dict[str, Any]:
+    def run(self, known: Mapping[str, Any] | None, first: int, epochs: int) -> dict[str, Any]:
         """Train up to ``epochs`` and store the trajectory, from a shorter one or a killed attempt if there is one."""
-        if shorter is not None and self.config.storage == "float32":
-            self._take(shorter)
+        self.first = first
+        if known is not None:
+            self.first, epochs = min(first, _first_of(known)), max(epochs, known["epochs"])
+            if _first_of(known) == self.first and self.config.storage == "float32":
+                self._take(known)
         while self._restore_next():
             pass
-        if not self.states:
+        if not self.noted:
             self._note(math.nan)
         else:
             device = next(self.fit.net.parameters()).device
-            flat.load(self.fit.net, self.states[-1].to(device))
+            flat.load(self.fit.net, self.states[len(self.noted) - 1].to(device))
             self.fit.step = self.noted[-1]["step"]
-        for epoch in range(len(self.states) - 1, epochs):
+        for epoch in range(len(self.noted) - 1, epochs):
             self._note(self.fit.visit(self.order.of(epoch)))
         return self._finish()
 
     def _note(self, loss: float) -> None:
-        judged = accuracy(self.fit.net, self.val)
+        epoch, judged = len(self.noted), accuracy(self.fit.net, self.val)
         about = {"loss": loss if math.isfinite(loss) else None, "accuracy": judged, "step": self.fit.step}
         vector = flat.flatten(self.fit.net).cpu()
-        path = self.place.part(self.index, len(self.states))
-        artifacts.save_folder(path, STATE, about, {"parameters": vector})
-        self.states.append(vector)
         self.noted.append(about)
+        artifacts.save_folder(self.place.part(self.index, epoch), STATE, {"noted": self.noted}, {"parameters": vector})
+        self.states[epoch] = vector
+        if 0 < epoch <= self.first:
+            del self.states[epoch - 1]
+            artifacts.remove(self.place.part(self.index, epoch - 1))
 
     def _take(self, shorter: Mapping[str, Any]) -> None:
         trajectory = Trajectory(self.place.trajectory(self.index))
-        self.states = [trajectory.snapshot(epoch) for epoch in range(trajectory.epochs + 1)]
+        self.states = {epoch: trajectory.snapshot(epoch) for epoch in range(trajectory.first, trajectory.epochs + 1)}
         columns = (shorter["losses"], shorter["accuracies"], shorter["steps"])
         self.noted = [{"loss": a, "accuracy": b, "step": c} for a, b, c in zip(*columns, strict=True)]
 
     def _restore_next(self) -> bool:
         """Read the next epoch's state; where it is missing or damaged, training goes on from the one before."""
+        epoch = len(self.noted) or self._first_part()
         try:
-            about, tensors = artifacts.load_folder(self.place.part(self.index, len(self.states)), STATE)
-            if tensors["parameters"].shape != (self.layout.size,):
+            about, tensors = artifacts.load_folder(self.place.part(self.index, epoch), STATE)
+            if tensors["parameters"].shape != (self.layout.size,) or len(about["noted"]) != epoch + 1:
                 return False
-            self.noted.append({name: about[name] for name in ("loss", "accuracy", "step")})
         except (ArtifactError, KeyError):
             return False
-        self.states.append(tensors["parameters"])
+        self.noted = about["noted"]
+        self.states[epoch] = tensors["parameters"]
         return True
+
+    def _first_part(self) -> int:
+        """The earliest stored state, if none that must be kept comes before it."""
+        found = [int(path.name) for path in self.place.part(self.index, 0).parent.glob("[0-9]*")]
+        return min((epoch for epoch in found if epoch <= self.first), default=0)
 
     def _finish(self) -> dict[str, Any]:
         dtype: torch.dtype = getattr(torch, self.config.storage)
         manifest = {
-            "epochs": len(self.states) - 1,
+            "first": self.first,
+            "epochs": len(self.noted) - 1,
             "index": self.index,
             "network": self.network,
             "layout": self.layout.to_json(),
@@ -245,7 +294,7 @@ class _Training:
             "accuracies": [one["accuracy"] for one in self.noted],
             "steps": [one["step"] for one in self.noted],
         }
-        stacked = torch.stack(self.states).to(dtype)
+        stacked = torch.stack([self.states[epoch] for epoch in range(self.first, len(self.noted))]).to(dtype)
         artifacts.save_folder(self.place.trajectory(self.index), KIND, manifest, {"parameters": stacked})
         artifacts.remove(self.place.part(self.index, 0).parent)
         return manifest

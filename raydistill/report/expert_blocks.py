@@ -56,8 +56,8 @@ def matching_blocks(run: Run) -> list[Block]:
     curves = {label: curve for label, curve in curves.items() if len(curve[0])}
     if not curves:
         return []
-    skipped = tables.curve(run.final, "skipped")[1]
-    text = f"{int(skipped[-1])} of {run.distill['iterations']} steps were skipped: their loss was above the threshold "
+    steps, skipped = tables.curve(run.final, "skipped")
+    text = f"{int(skipped[-1])} of {int(steps[-1])} steps were skipped: their loss was above the threshold "
     text += f"{run.distill['threshold']:g}, or no number."
     return [Picture("matching", _matching_curves(curves), "What is learned beside the images."), Text(text)]
 

@@ -210,17 +210,19 @@ def distillation_blocks(run: Run) -> list[Block]:
     """Loss of the final distillation and its parts, validation accuracy at the rungs."""
     history = run.final.history()
     parts = list(dict.fromkeys(name for line in history for name in line if name.startswith("loss")))
+    record = run.final.read()
     if not parts:
-        return [Missing("The final distillation has logged nothing yet.", run.resume())]
+        return [Missing(record.get("message") or "The final distillation has logged nothing yet.", run.resume())]
     parts.sort(key=lambda name: name != "loss")
     curves = {name: tables.curve(run.final, name) for name in parts}
     figure = figures.loss_curves(curves, tables.curve(run.final, "val_accuracy"))
     caption = "Loss of the final distillation; plain: running mean, faint: every logged iteration."
-    record = run.final.read()
     if source := record.get("taken_from"):
         caption += f" The chosen trial ({source}) had computed exactly this; its result was taken over."
     if record.get("status") != COMPLETED:
-        caption += f" Its status is {record.get('status')}. {record.get('message') or ''}"
+        caption += f" Its status is {record.get('status')}."
+    if message := record.get("message"):
+        caption += f" What came of it: {message}."
     return [Picture("distillation", figure, caption)]
 
 

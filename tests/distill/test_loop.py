@@ -1,5 +1,6 @@
 """The loop: killed and called again it ends with the same bytes; and every other way in which a run can end."""
 
+import math
 import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,9 +13,10 @@ from raydistill import artifacts
 from raydistill.data.distilled import DistilledSet
 from raydistill.data.images import DeviceImages, Normaliser
 from raydistill.data.load import TrainData
-from raydistill.distill import initialise, loop
+from raydistill.distill import initialise, loop, unroll
 from raydistill.distill.datadam import DataDAM, DataDAMConfig
 from raydistill.distill.loop import Outcome, distill
+from raydistill.distill.pad import PADConfig
 from raydistill.errors import ArtifactError, ConfigError
 from raydistill.models.fit import Recipe
 from tests.distill import small
@@ -201,6 +203,47 @@ def test_diverged_says_where_and_with_what(lr_img: float, data: TrainData, tmp_p
     assert torch.isfinite(outcome.images.pixels).all()
     assert DistilledSet.load(tmp_path / "set").manifest["step"] == outcome.step
     assert not (tmp_path / "state").exists()
+
+
+@pytest.fixture
+def matched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The small experts are those of every cache."""
+    monkeypatch.setattr(loop.experts, "open_all", lambda *given: small.experts())
+
+
+@pytest.mark.usefixtures("matched")
+@pytest.mark.parametrize("loss", [2.5, float("nan")])
+def test_a_set_of_which_every_step_was_skipped_is_none(
+    loss: float, data: TrainData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Mapping[str, float]] = []
+    matching, true = unroll.matching, torch.tensor(loss)
+    monkeypatch.setattr(unroll, "matching", lambda *given: matching(*given)._replace(loss=true))
+
+    def report(step: int, numbers: Mapping[str, float], images: object) -> bool:
+        told.append(numbers)
+        return True
+
+    settings = PADConfig(**{**small.PAD_SETTINGS, "threshold": 1, "iterations": 3})
+    go = {"seed": 3, "directory": tmp_path, "report": report, "report_at": range(9), "checkpoint_seconds": 0}
+    outcome = distill(settings, data, **go)
+    assert (outcome.status, outcome.step) == (artifacts.DIVERGED, 3)
+    for words in ("3 of 3 steps were skipped", "lower syn_lr or raise threshold", f"last loss was {loss:.4g}"):
+        assert words in outcome.message
+    assert [numbers["skipped"] for numbers in told] == [1, 2]
+    assert [numbers.get("loss") for numbers in told] == [None if math.isnan(loss) else loss] * 2
+
+
+@pytest.mark.usefixtures("matched")
+def test_a_step_that_was_taken_makes_a_set_and_many_skipped_ones_are_told(
+    data: TrainData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses, matching = iter([torch.tensor(1e9), torch.tensor(0.5), torch.tensor(float("nan"))]), unroll.matching
+    monkeypatch.setattr(unroll, "matching", lambda *given: matching(*given)._replace(loss=next(losses)))
+    settings = PADConfig(**{**small.PAD_SETTINGS, "threshold": 1, "iterations": 3})
+    outcome = distill(settings, data, seed=3, directory=tmp_path)
+    assert outcome.status == artifacts.COMPLETED
+    assert outcome.message.startswith("2 of 3 steps were skipped")
 
 
 def test_no_iterations_leave_the_first_images(data: TrainData, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """PAD as a method: settings, start epochs, first labels, skipped steps, presets."""
 
+import math
 from typing import Any
 from unittest import mock
 
@@ -114,7 +115,10 @@ def test_an_image_that_no_expert_gets_right_keeps_its_own_class() -> None:
 def test_a_step_above_the_threshold_is_skipped_and_counted() -> None:
     method = small.pad(threshold=1e-6)
     before = {name: value.clone() for name, value in method.state().items()}
-    assert [method.step(i)["skipped"] for i in range(3)] == [1, 2, 3]
+    found = [method.step(i) for i in range(3)]
+    assert [numbers["skipped"] for numbers in found] == [1, 2, 3]
+    assert all(numbers["loss"] > 1e-3 for numbers in found)
+    assert method.skipped == 3
     before["skipped"] += 3
     assert all(torch.equal(value, before[name]) for name, value in method.state().items())
 
@@ -124,7 +128,7 @@ def test_a_step_that_is_no_number_is_skipped() -> None:
     method.images[0, 0, 0, 0] = float("nan")
     numbers = method.step(0)
     assert numbers["skipped"] == 1
-    assert numbers["loss"] == method.config.threshold
+    assert math.isnan(numbers["loss"])
 
 
 def test_hard_labels_have_no_logits() -> None:
@@ -146,7 +150,7 @@ def test_experts_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ConfigError, match="raydistill experts"):
         PAD(config, small.real(), images, labels, other, 0)
     longer = config.override({"expert_epochs": 4})
-    with pytest.raises(ConfigError, match="has 5 epochs, matching reads 6"):
+    with pytest.raises(ConfigError, match="has epochs 0 to 5, matching reads 0 to 6"):
         PAD(longer, small.real(), images, labels, lambda s: small.network("ConvNetD3", s), 0, small.experts())
     with pytest.raises(ConfigError, match="running statistics"):
         batch = config.override({"network": "ConvNetBN"})

@@ -38,7 +38,7 @@ def train_item_gated(**arguments: Any) -> dict[str, Any]:
     def note(self: _Training, loss: float) -> None:
         while len(stored(cache)) >= (cache / ALLOWED).stat().st_size:
             time.sleep(0.02)
-        epoch = len(self.states)
+        epoch = len(self.noted)
         plain(self, loss)
         with open(cache / STORED, "a") as file:
             file.write(f"{self.index} {epoch}\n")

@@ -4,6 +4,7 @@ import itertools
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -38,11 +39,12 @@ def config(**settings: Any) -> ExpertConfig:
     return ExpertConfig(**{"count": 1, "recipe": RECIPE, **settings})
 
 
-def train(root: Path, settings: ExpertConfig, epochs: int = EPOCHS, index: int = 0) -> dict[str, Any]:
+def train(root: Path, settings: ExpertConfig, epochs: int = EPOCHS, index: int = 0, first: int = 0) -> dict[str, Any]:
     return train_item(
         data=small.data(),
         config=settings,
         network="ConvNetD3",
+        first=first,
         epochs=epochs,
         root=str(root),
         index=index,
@@ -157,6 +159,17 @@ def test_what_is_done_is_not_done_again_and_damage_is_mended(tmp_path: Path, mon
     assert stored(tmp_path) == before
 
 
+def test_a_trajectory_that_does_not_say_its_first_epoch_begins_with_the_initialisation(tmp_path: Path) -> None:
+    train(tmp_path, config())
+    file = Place(tmp_path).trajectory(0) / artifacts.MANIFEST
+    manifest = artifacts.read_json(file)
+    assert manifest.pop("first") == 0
+    artifacts.write_json(file, manifest)
+    assert Trajectory(Place(tmp_path).trajectory(0)).first == 0
+    assert train(tmp_path, config())["losses"] == manifest["losses"]
+    assert "first" not in artifacts.read_json(file), "it was trained again"
+
+
 def test_a_longer_trajectory_goes_on_from_a_shorter_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(tmp_path / "long", config(), epochs=6)
     train(tmp_path / "short", config(), epochs=2)
@@ -164,6 +177,55 @@ def test_a_longer_trajectory_goes_on_from_a_shorter_one(tmp_path: Path, monkeypa
     train(tmp_path / "short", config(), epochs=6)
     assert len(visits) == 4
     assert stored(tmp_path / "short") == stored(tmp_path / "long")
+
+
+@pytest.mark.parametrize("epoch", range(EPOCHS + 1))
+def test_epochs_that_nothing_reads_are_trained_and_not_kept(
+    tmp_path: Path, epoch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tmp_path / "all", config())
+    train(tmp_path / "late", config(), first=2)
+    every, late = (Trajectory(Place(tmp_path / name).trajectory(0)) for name in ("all", "late"))
+    assert (late.first, late.epochs) == (2, EPOCHS)
+    assert all(torch.equal(every.snapshot(e), late.snapshot(e)) for e in range(2, EPOCHS + 1))
+    assert every.manifest["accuracies"] == late.manifest["accuracies"]
+    assert (late.path / TENSORS).stat().st_size < 0.7 * (every.path / TENSORS).stat().st_size
+
+    kept: list[list[int]] = []
+    note = trajectory._Training._note
+
+    def dies(self: Any, loss: float) -> None:
+        note(self, loss)
+        kept.append(sorted(int(path.name) for path in Place(tmp_path / "killed").part(0, 0).parent.glob("[0-9]*")))
+        if len(kept) == epoch + 1:
+            raise Killed
+
+    monkeypatch.setattr(trajectory._Training, "_note", dies)
+    with pytest.raises(Killed):
+        train(tmp_path / "killed", config(), first=2)
+    assert kept == [[0], [1], [2], [2, 3], [2, 3, 4]][: epoch + 1]
+    visits = count_visits(monkeypatch)
+    train(tmp_path / "killed", config(), first=2)
+    assert len(visits) == EPOCHS - epoch
+    assert stored(tmp_path / "killed") == stored(tmp_path / "late")
+
+
+def test_earlier_epochs_are_added_and_later_ones_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(tmp_path / "whole", config(), epochs=6)
+    train(tmp_path / "grown", config(), first=3, epochs=6)
+    train(tmp_path / "grown", config(), epochs=2)
+    assert stored(tmp_path / "grown") == stored(tmp_path / "whole")
+    visits = count_visits(monkeypatch)
+    train(tmp_path / "grown", config(), first=4, epochs=5)
+    assert visits == []
+
+
+def test_a_state_that_is_kept_for_later_epochs_is_no_start_of_earlier_ones(tmp_path: Path) -> None:
+    train(tmp_path / "whole", config())
+    with mock.patch.object(trajectory._Training, "_finish", side_effect=Killed), pytest.raises(Killed):
+        train(tmp_path / "other", config(), first=3)
+    train(tmp_path / "other", config())
+    assert stored(tmp_path / "other") == stored(tmp_path / "whole")
 
 
 def test_epochs_of_steps_see_as_many_images_as_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,8 +344,27 @@ def test_a_file_that_is_cut_short_is_named_when_it_is_read(tmp_path: Path) -> No
     with pytest.raises(ArtifactError, match=f"{file} is damaged .*; train it again"):
         found.snapshot(EPOCHS)
     file.unlink()
-    with pytest.raises(ArtifactError, match=f"{file} is damaged"):
+    with pytest.raises(ArtifactError, match=f"{file} is gone; train it again"):
         found.snapshot(0)
+
+
+def test_a_changed_byte_is_found_when_it_is_read_and_whole_files_are_checked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tmp_path, config())
+    found, checked, checksum = Trajectory(Place(tmp_path).trajectory(0)), list[Path](), artifacts.checksum
+    monkeypatch.setattr(artifacts, "checksum", lambda path: checked.append(path) or checksum(path))
+    before = found.snapshot(0)
+    assert torch.equal(Trajectory(found.path).snapshot(0), before)
+    file = found.path / TENSORS
+    assert checked == [file]
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(bytes(content))
+    with pytest.raises(ArtifactError, match=f"{file} is damaged .*; train it again"):
+        found.snapshot(0)
+    train(tmp_path, config())
+    assert torch.equal(Trajectory(found.path).snapshot(0), before)
 
 
 def test_an_expert_that_is_not_there_yet_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +377,7 @@ def test_an_expert_that_is_not_there_yet_is_waited_for(tmp_path: Path, monkeypat
         train(tmp_path, config(), index=1)
 
     monkeypatch.setattr(store.time, "sleep", meanwhile)  # type: ignore[attr-defined]
-    arriving = store.Arriving(Place(tmp_path), 2, EPOCHS)
+    arriving = store.Arriving(Place(tmp_path), 2, 0, EPOCHS)
     assert len(arriving) == 2
     assert arriving[0].epochs == EPOCHS
     assert looks == []

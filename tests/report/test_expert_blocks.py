@@ -55,4 +55,4 @@ def test_matching_shows_what_is_learned_and_counts_what_was_skipped(tmp_path: Pa
     assert isinstance(picture, Picture)
     assert len(picture.figure.axes) == 3
     assert isinstance(text, Text)
-    assert text.text.startswith("2 of 1000 steps were skipped")
+    assert text.text.startswith("2 of 4 steps were skipped")
