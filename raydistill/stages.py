@@ -15,7 +15,7 @@ from raydistill.artifacts import COMPLETED, DIVERGED, Unit
 from raydistill.checks import check_fit
 from raydistill.config import Scalar
 from raydistill.data.distilled import OF_RUN, DistilledSet
-from raydistill.data.load import TrainData, load_test, load_train, named
+from raydistill.data.load import TrainData, expect_test, load_test, load_train, named
 from raydistill.display import Display, ToDisplay, noted, watched
 from raydistill.distill.method import MethodConfig
 from raydistill.distill.unit import distil_item
@@ -75,6 +75,8 @@ class Experiment:
         self._stages = stages
         self._check_earlier(stages)
         check_fit(self.search, self.data.train, with_coresets="evaluate" in stages)
+        if "evaluate" in stages or ("nas" in stages and self.search.nas is not None and self.search.nas.confirm):
+            expect_test(self.search.data, self.data_root)
         self._check_resources(stages)
         self._check_precision()
 

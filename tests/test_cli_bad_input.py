@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from raydistill.data.sources import MNIST
+from tests.data.made import write_folder, write_mnist
 from tests.tiny import TEXT, Said, call, listing, shell, write_search
 
 
@@ -325,6 +326,24 @@ def test_folder_of_one_class(tmp_path: Path, capsys: pytest.CaptureFixture[str])
             Image.new("L", (8, 8), 60 * i).save(tmp_path / "pictures" / part / "cat" / f"{i}.png")
     args = ["run", write_search(tmp_path), "--set", "data.source=folder", "--set", f"data.path={tmp_path}/pictures"]
     refused(capsys, args, "class")
+
+
+@pytest.mark.parametrize(
+    ("gone", "parts"), [("test", ["no test/ in", "PATH/test"]), ("test/emu", ["'emu'", "both need"])]
+)
+def test_folder_whose_test_images_are_missing(
+    gone: str, parts: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(write_folder(tmp_path / "pictures") / gone)
+    args = ["run", write_search(tmp_path), "--set", "data.source=folder", "--set", f"data.path={tmp_path}/pictures"]
+    refused(capsys, [*args, "--set", "distill.ipc=1"], *parts)
+
+
+def test_mnist_without_its_test_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for file in write_mnist(tmp_path / "root").rglob("t10k-*"):
+        file.unlink()
+    args = ["run", write_search(tmp_path), "--set", "data.source=MNIST", "--data-root", "root"]
+    refused(capsys, [*args, "--set", "distill.ipc=1"], "t10k-images-idx3-ubyte", "no network in tests")
 
 
 def test_folder_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

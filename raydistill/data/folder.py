@@ -61,6 +61,21 @@ class ImageFolder(Source):
 
     def test(self, root: Path | None = None) -> ImageSet:
         """All of ``PATH/test``, made like the training images, of which only names and headers are looked at."""
+        base, train, test = self._both(root)
+        layout, size = self._layout(train), self._layout(test).size
+        if size != layout.size:
+            raise DataError(
+                f"the images in {base / 'test'} are {size[1]}x{size[0]} pixels and those in {base / 'train'} "
+                f"{layout.size[1]}x{layout.size[0]}; make all images one size, or set data.image_size to resize them"
+            )
+        return _read(test, layout)
+
+    def expect_test(self, root: Path | None = None) -> None:
+        """By names alone."""
+        self._both(root)
+
+    def _both(self, root: Path | None) -> tuple[Path, dict[str, list[Path]], dict[str, list[Path]]]:
+        """Where the parts are, and their files by class; both have the same classes."""
         base = self._base(root, "test")
         train, test = self._list(base / "train"), self._list(base / "test")
         if list(test) != list(train):
@@ -69,13 +84,7 @@ class ImageFolder(Source):
             raise DataError(
                 f"{base / have} has a class {odd[0]!r} and {base / lack} has none; both need the same classes"
             )
-        layout, size = self._layout(train), self._layout(test).size
-        if size != layout.size:
-            raise DataError(
-                f"the images in {base / 'test'} are {size[1]}x{size[0]} pixels and those in {base / 'train'} "
-                f"{layout.size[1]}x{layout.size[0]}; make all images one size, or set data.image_size to resize them"
-            )
-        return _read(test, layout)
+        return base, train, test
 
     def find(self, root: Path | None = None) -> Found | None:
         """Counted from names; the shape from the headers of the training images."""

@@ -104,6 +104,19 @@ def load_test(config: DataConfig, root: Path | None = None) -> ImageSet:
     return _checked(source.test(root), config.source, "test", source)
 
 
+def expect_test(config: DataConfig, root: Path | None = None) -> None:
+    """Make sure, without reading it, that ``load_test`` will find the test part.
+
+    Args:
+        config: which data.
+        root: where to look first, see ``data_roots``.
+
+    Raises:
+        DataError: missing or visibly damaged data.
+    """
+    build(named(config, root)).expect_test(root)
+
+
 def named(config: DataConfig, root: Path | None = None) -> DataConfig:
     """``config`` by the name of the data that are there: generated tiles where MHIST was looked for stay generated tiles.
 

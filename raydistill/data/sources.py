@@ -91,6 +91,15 @@ class Source(ABC):
             DataError: missing or damaged.
         """
 
+    def expect_test(self, root: Path | None = None) -> None:
+        """Make sure, without reading it, that the test part will be there when it is wanted.
+
+        Raises:
+            DataError: it is missing or visibly damaged.
+        """
+        if self.find(root) is None:
+            raise DataError(f"there is no test part beside the training images; {self.how_to_get}")
+
     def alias(self, root: Path | None = None) -> str | None:
         """The registered source that the data found here belong to, where that is another than was asked for."""
         return None
@@ -170,6 +179,11 @@ class Downloaded(Source):
         """By file names, with the published numbers; checksums are compared when the files are read."""
         train, test = self.look(root, "train"), self.look(root, "test")
         return Found(str(train), *self.published) if train and test else None
+
+    def expect_test(self, root: Path | None = None) -> None:
+        """As ``Source.expect_test``; what is missing is fetched."""
+        self._locate(root, "test")
+        self.find(root)
 
     def download(self, base: Path, part: Part) -> None:
         """Let torchvision fetch into ``base``; it compares what came with the published checksums."""
