@@ -23,7 +23,7 @@ def forecast(rest: float = 60.0) -> Forecast:
         Cost("distill", DRAWS, 10, 1, 1),
         Cost("distill", KNOWN, 980, 0.5, 1),
     ]
-    return Forecast([*distilling, Cost("evaluate", "distilled", 1, rest, 1)], 0, 0)
+    return Forecast([*distilling, Cost("evaluate", "distilled", 1, rest, 1)], 0, 0, 0)
 
 
 def test_what_fits_stays() -> None:

@@ -101,6 +101,20 @@ def test_experts_are_forecast_before_there_are_any() -> None:
     assert timed["2 student steps"] > 0
 
 
+def test_the_disk_of_experts_has_a_peak(tmp_path: Path) -> None:
+    from raydistill import definitions
+    from raydistill.data.load import load_train
+    from tests.test_expert_stage import TEXT
+
+    search = definitions.load(str(write_search(tmp_path, TEXT))).override({"space": {}, "nas": None})
+    found = plan.forecast(search, load_train(search.data), Local())
+    assert found.disk_peak > found.disk > 0
+    assert found.to_json()["disk_peak_bytes"] == found.disk_peak
+    # Without experts there is nothing to keep.
+    none = plan.forecast(definitions.load(f"{write_search(tmp_path)}:other"), load_train(search.data), Local())
+    assert none.disk_peak == none.disk == 0
+
+
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write_search(tmp_path)
     said = call(capsys, "plan", file, "--out", tmp_path / "runs", "--address", "in-process", "--json")
