@@ -1,7 +1,7 @@
 """bfloat16 where the device computes in it, float32 in its place elsewhere.
 
 A processor without such instructions works bfloat16 out piece by piece: a student's step of ConvNetD3 took 10 s in the place
-of 0.27 s (AMD Zen 3, PyTorch 2.15, 2 threads). There the setting is a wish that float32 grants better.
+of 0.47 s (AMD Zen 3, PyTorch 2.15, one thread). There the setting is a wish that float32 grants better.
 """
 
 import functools
