@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from raydistill import storage
-from raydistill.errors import ArtifactError, EnvironmentIssue
+from raydistill.errors import ArtifactError
 from raydistill.storage import MANIFEST as MANIFEST
 from raydistill.storage import TENSORS as TENSORS
 from raydistill.storage import alone as alone
@@ -59,11 +59,7 @@ def write_bytes(path: Path, data: bytes) -> None:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> EnvironmentIssue:
-    return EnvironmentIssue(f"cannot write {path}: {error.strerror or error}; free space or choose another --out")
+        raise storage.unwritable(path, error) from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -133,14 +129,14 @@ def _replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
     except OSError as error:
-        raise EnvironmentIssue(f"cannot write {path}: {error.strerror or error}; choose another --out") from error
+        raise storage.unwritable(path, error, "choose another --out") from error
     try:
         yield fresh
         os.chmod(fresh, 0o755)
         storage.put_folder(path, fresh)
         swap_in(fresh, path)
     except (OSError, SafetensorError) as error:
-        raise EnvironmentIssue(f"cannot write {path}: {error}; free space or choose another --out") from error
+        raise storage.unwritable(path, error) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 
@@ -272,7 +268,7 @@ class Unit:
                 file.write(json.dumps({"step": step, **numbers}).encode() + b"\n")
             storage.send(self.history_file)
         except OSError as error:
-            raise _unwritable(self.history_file, error) from error
+            raise storage.unwritable(self.history_file, error) from error
 
     def history(self) -> list[dict[str, float]]:
         """All logged steps in order; a line cut short by a kill is left out."""

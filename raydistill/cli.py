@@ -154,7 +154,8 @@ def plan(
         results.fetch(out / search.name)
         experiment = Experiment(search, out / search.name, runtime, Progress(quiet=True), data_root)
         experiment.check()
-        found = plan.forecast(search, experiment.data, runtime, data_root)
+        experiment.settle()
+        found = plan.forecast(experiment.search, experiment.data, runtime, data_root)
         handing = simulation.handing(runtime) if sizes else 0.0
     simulated = [simulation.simulate(found.costs, search.budget.parallel, size, handing) for size in sizes]
     if as_json:

@@ -164,7 +164,8 @@ def fitted(
         progress.note(f"timing pieces of {search.name}")
         experiment = Experiment(search, folder, computes, progress, options.data_root)
         experiment.check(STAGES)
-        forecasts[name] = plan.forecast(search, experiment.data, computes, options.data_root)
+        experiment.settle()
+        forecasts[name] = plan.forecast(experiment.search, experiment.data, computes, options.data_root)
     fresh = budget.fitted({name: searches[name] for name in forecasts}, forecasts, minutes)
     for name, search in fresh.items():
         lengths = f"{budget.length(search)} of {budget.length(searches[name])} iterations"
@@ -198,6 +199,7 @@ def _computed(
     if stages != STAGES:
         results.check_same(search, folder, *stages)
     experiment.check(stages)
+    experiment.settle(stages)
     with results.only_one(folder):
         known = results.open_run(search, folder, options.resume or earlier)
         return _tracked(experiment, stages, options, computes, progress, known)

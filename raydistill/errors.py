@@ -33,6 +33,10 @@ class EnvironmentIssue(RaydistillError):
     """The machine cannot do what was asked: no space, no such device, no cluster at that address."""
 
 
+class FullDisk(EnvironmentIssue):
+    """A disk that belongs to one machine alone is full; on another machine the work may succeed."""
+
+
 class OutOfMemory(EnvironmentIssue):
     """A piece of work needed more memory than there was; with more of a machine for itself it may succeed."""
 

@@ -7,6 +7,7 @@ writing the report are not; both take seconds.
 import resource
 import statistics
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ from raydistill.search.stopping import rungs
 from raydistill.seeding import torch_generator
 
 TIMED_STEPS = 3
+GPU_TAKEN, GPU_TOTAL = "gpu_taken", "gpu_total"
 JUDGED = 500
 "Images that a test pass is timed on."
 
@@ -96,6 +98,26 @@ def forecast(search: Search, data: TrainData, runtime: Runtime, data_root: Path 
     return Forecast(plan.costs, disk, peak, plan.memory)
 
 
+def gpu_memory(
+    search: Search, data: TrainData, runtime: Runtime, stages: Sequence[Stage]
+) -> dict[Stage, tuple[int, int]]:
+    """(most bytes that tensors of a piece took of its GPU, bytes that the GPU has), by stage; pieces are tried alone.
+
+    Stages that have nothing to do are left out.
+    """
+    plan = _Plan(search, data, runtime, alone=True)
+    tried: dict[Stage, Callable[[], None]] = {
+        "experts": plan.experts,
+        "search": plan.trials,
+        "distill": plan.distill,
+        "evaluate": lambda: plan.evaluate(0),
+        "nas": plan.nas,
+    }
+    for stage in stages:
+        tried[stage]()
+    return plan.on_gpu
+
+
 def expected_trials(budget: Budget, iterations: int) -> list[tuple[int, int, float]]:
     """(from, to, how many trials are expected to run these iterations), if each is as good as any other at every rung."""
     marks = [0, *rungs(budget, iterations), iterations]
@@ -115,10 +137,12 @@ def expected_trials(budget: Budget, iterations: int) -> list[tuple[int, int, flo
 class _Plan:
     """The forecast under way: ``costs`` so far, and how to time a piece."""
 
-    def __init__(self, search: Search, data: TrainData, runtime: Runtime) -> None:
-        self.search, self.data, self.runtime = search, data, runtime
+    def __init__(self, search: Search, data: TrainData, runtime: Runtime, alone: bool = False) -> None:
+        self.search, self.data, self.runtime, self.alone = search, data, runtime, alone
         self.costs: list[Cost] = []
         self.memory = 0
+        self.on_gpu: dict[Stage, tuple[int, int]] = {}
+        "As ``gpu_memory`` gives it."
 
     def experts(self) -> None:
         """Epochs of all trajectories; the difficulty's networks are few and left out."""
@@ -212,9 +236,13 @@ class _Plan:
     def _time(self, stage: Stage, kind: str, workers: int, **item: Any) -> dict[str, float]:
         """Seconds by name, the mean of as many workers as will do this work at once."""
         share = self.search.budget.of(stage)
-        items = [{"kind": kind, **item}] * max(1, min(workers, self.runtime.capacity(*share)))
+        at_once = 1 if self.alone else min(workers, self.runtime.capacity(*share))
+        items = [{"kind": kind, **item}] * max(1, at_once)
         found = [timed for _, timed in self.runtime.map(time_piece, items, {"data": self.data}, *share)]
         self.memory = max(self.memory, *(int(timed.pop("memory")) for timed in found))
+        if share.gpus:
+            taken, total = (int(min(timed.pop(name) for timed in found)) for name in (GPU_TAKEN, GPU_TOTAL))
+            self.on_gpu[stage] = max(self.on_gpu.get(stage, (0, 0)), (taken, total))
         return {name: statistics.fmean(timed[name] for timed in found) for name in found[0]}
 
     def _add(
@@ -232,8 +260,16 @@ class _Plan:
 
 
 def time_piece(*, data: TrainData, kind: str, device: str, **item: Any) -> dict[str, float]:
-    """Seconds of one piece of work, as a piece of work itself; and ``memory``, the process's peak in bytes."""
+    """Seconds of one piece of work, as a piece of work itself; ``memory``, the process's peak in bytes; and of a GPU what
+    tensors took at most, and what it has."""
+    on_gpu = torch.device(device).type == "cuda"
+    if on_gpu:  # an earlier piece in this process may have taken more
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     timed = (_iterations if kind == "iterations" else _training)(data, device=device, **item)
+    if on_gpu:
+        timed[GPU_TAKEN] = float(torch.cuda.max_memory_reserved())
+        timed[GPU_TOTAL] = float(torch.cuda.mem_get_info()[1])
     return {**timed, "memory": 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
-from raydistill import artifacts, expert_stage, nas_stage, rates, results, reuse, storage
+from raydistill import artifacts, expert_stage, nas_stage, rates, results, reuse, sharing, storage
 from raydistill.artifacts import COMPLETED, DIVERGED, Unit
 from raydistill.checks import check_fit
 from raydistill.config import Scalar
@@ -78,13 +78,22 @@ class Experiment:
         if "evaluate" in stages or ("nas" in stages and self.search.nas is not None and self.search.nas.confirm):
             expect_test(self.search.data, self.data_root)
         self._check_resources(stages)
+
+    def settle(self, stages: Sequence[str] = STAGES) -> None:
+        """Find the GPUs of these stages' work where the search leaves that open; for the search that it is from now on.
+
+        Raises:
+            RaydistillError: no machine has what is asked for.
+        """
+        wanted = [stage for stage in STAGES if stage in stages]
+        self.search = sharing.settled(self.search, self.data, self.runtime, wanted, self.display.note)
         self._check_precision()
 
     def _check_precision(self) -> None:
         wanted = [
             path for path, value in self.search.flat().items() if value == "bfloat16" and path.endswith("precision")
         ]
-        if wanted and not self.search.budget.gpus and not has_bfloat16("cpu"):
+        if wanted and not any(self.search.budget.of(stage).gpus for stage in STAGES) and not has_bfloat16("cpu"):
             self.display.note(
                 f"this processor has no bfloat16, which {wanted[0]} asks for: it is computed in float32, about twice as long"
             )

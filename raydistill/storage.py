@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import tempfile
 import time
 import uuid
@@ -26,7 +27,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from raydistill.errors import ConfigError, EnvironmentIssue, without_credentials
+from raydistill.errors import ConfigError, EnvironmentIssue, FullDisk, without_credentials
 
 MANIFEST = "manifest.json"
 TENSORS = "tensors.safetensors"
@@ -197,12 +198,35 @@ def checksum(path: Path) -> str:
 
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
-    """Wait until no other process of this machine holds the file ``lock``; a killed driver's workers live on for some seconds."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    """Wait until no other process of this machine holds the file ``lock``; a killed driver's workers live on for some seconds.
+
+    Raises:
+        EnvironmentIssue: the disk is full, or the folder cannot be written.
+    """
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+    except OSError as error:
+        raise unwritable(lock, error) from error
     with open(lock, "w") as file:
         with suppress(OSError):  # a network disk without locks
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def unwritable(path: Path, error: Exception, way_out: str = "free space or choose another --out") -> EnvironmentIssue:
+    """One line on a file or folder that cannot be written: a ``FullDisk`` where it is the disk of this machine's mirror."""
+    reason = getattr(error, "strerror", None) or str(error)
+    if not path.is_relative_to(mirror()):
+        return EnvironmentIssue(f"cannot write {path}: {reason}; {way_out}")
+    kind = FullDisk if _is_full(error) else EnvironmentIssue
+    return kind(f"cannot write {path}: {reason}; free space on {socket.gethostname()} or set RAYDISTILL_CACHE there")
+
+
+def _is_full(error: Exception) -> bool:
+    """safetensors has the system's words, but not its number."""
+    numbers = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in numbers or any(os.strerror(number) in str(error) for number in numbers)
 
 
 def _uri(path: Path) -> str | None:
@@ -274,7 +298,7 @@ def _make(path: Path, fill: Callable[[Path], object]) -> None:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise EnvironmentIssue(f"cannot write {path}: {error.strerror or error}; set RAYDISTILL_CACHE") from error
+        raise unwritable(path, error) from error
 
 
 def _ask(path: Path, act: Callable[[Any, str], Answer], attempts: int = ATTEMPTS, read: bool = False) -> Answer:
@@ -297,8 +321,9 @@ def _ask(path: Path, act: Callable[[Any, str], Answer], attempts: int = ATTEMPTS
         except Exception as error:  # each store has its own
             if read and isinstance(error, FileNotFoundError):
                 raise
-            full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-            if isinstance(error, (*LASTING, FileNotFoundError)) or full or attempt + 1 == attempts:
+            if _is_full(error):
+                raise unwritable(path, error) from error
+            if isinstance(error, (*LASTING, FileNotFoundError)) or attempt + 1 == attempts:
                 raise _told(uri, error) from error
             time.sleep(min(2.0**attempt, LONGEST_PAUSE))
     raise AssertionError

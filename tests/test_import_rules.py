@@ -26,7 +26,8 @@ LAYERS = (
     ("reuse",),
     ("report", "checks", "expert_stage"),
     ("appraise", "nas_stage", "plan", "rates", "simulation"),
-    ("stages", "budget"),
+    ("budget", "sharing"),
+    ("stages",),
     ("cli", "cli_data", "cli_jobs", "cli_options", "cli_run", "doctor"),
     ("__main__", "__init__"),
 )

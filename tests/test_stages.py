@@ -378,5 +378,5 @@ def test_a_processor_without_bfloat16_is_told_of_once(
 ) -> None:
     monkeypatch.setattr(stages, "has_bfloat16", lambda kind: has)
     heard = Heard()
-    opened(changed(search, **{"distill.precision": wanted}), tmp_path / "run", heard).check()
+    opened(changed(search, **{"distill.precision": wanted}), tmp_path / "run", heard).settle()
     assert len([text for text in heard.notes if "bfloat16, which distill.precision asks for" in text]) == notes

@@ -24,7 +24,7 @@ from raydistill.errors import ConfigError, EnvironmentIssue
 from raydistill.runtime.local import Local
 from raydistill.stages import Experiment
 from raydistill.track import Progress
-from tests.cluster.test_faults import outcome
+from tests.cluster.whole import outcome
 from tests.s3 import BUCKET, KEY, SECRET, server
 from tests.test_expert_stage import TEXT
 from tests.tiny import call, listing, write_search

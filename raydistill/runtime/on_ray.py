@@ -21,10 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from raydistill import storage
-from raydistill.errors import ConfigError, EnvironmentIssue, RaydistillError
+from raydistill.errors import ConfigError, EnvironmentIssue, FullDisk, RaydistillError
 from raydistill.runtime import room
 from raydistill.runtime.base import Result, Share, Told
 from raydistill.runtime.pool import Pool
+
+logger = logging.getLogger(__name__)
 
 IMPORTING_WORKERS = 16
 "Ray starts a worker for each core; where that is more, they import when they are called, not before."
@@ -56,7 +58,9 @@ class OnRay:
         self._failure: BaseException | None = None
         self._closed = False
         self._session: Path | None = None
-        self._pool = Pool()
+        self.full = set[str]()
+        "Ids of nodes whose own disks are full: nothing is sent there any more."
+        self._pool = Pool(self.full)
         self._up, self._end = threading.Event(), threading.Event()
         self._undo = ExitStack()
         self._owned = "ray" not in sys.modules or not sys.modules["ray"].is_initialized()
@@ -92,12 +96,13 @@ class OnRay:
 
         Raises:
             ConfigError: not even one.
+            EnvironmentIssue: only on machines whose disks are full.
         """
         self.ready()
         share = Share(cpus, gpus, accelerator)
-        places = room.places(share)
+        places = room.places(share, self.full)
         if places == 0:
-            room.refuse(share)
+            room.refuse(share, self.full)
         return places
 
     def map(
@@ -119,7 +124,7 @@ class OnRay:
         import ray
 
         self.ready()
-        alive = room.alive()
+        alive = [node for node in room.alive() if node["NodeID"] not in self.full]
         if len(alive) < 2:
             return
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -132,8 +137,15 @@ class OnRay:
         for node in alive:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             asked = look.options(num_cpus=0, scheduling_strategy=there).remote(storage.address(marker))
-            seen.append((node["NodeManagerAddress"], asked))
-        blind = {address: problem for address, answer in seen if (problem := _answer(answer))}
+            seen.append((node, asked))
+        blind = {}
+        for node, asked in seen:
+            name, (problem, full) = node["NodeManagerAddress"], _answer(asked)
+            if full:
+                self.full.add(node["NodeID"])
+                logger.warning("nothing is sent to node %s: %s", name, problem)
+            elif problem:
+                blind[name] = problem
         if blind and storage.mirrored(folder):
             raise EnvironmentIssue(f"node {', '.join(sorted(blind))}: {next(iter(blind.values()))}")
         if blind:
@@ -253,23 +265,24 @@ def connect(
     return OnRay(given, environment or {}, imports, dashboard, cpus)
 
 
-def _problem(address: str) -> str:
-    """Why a node does not see a file; empty where it does."""
+def _problem(address: str) -> tuple[str, bool]:
+    """Why a node does not see a file, empty where it does; and whether its disk is full."""
     path = storage.place(address)
     try:
         storage.fetch(path)
     except RaydistillError as error:
-        return str(error)
-    return "" if path.exists() else f"{address} is not there"
+        return str(error), isinstance(error, FullDisk)
+    return "" if path.exists() else f"{address} is not there", False
 
 
-def _answer(problem: Any) -> str:
+def _answer(asked: Any) -> tuple[str, bool]:
     import ray
 
     try:
-        return str(ray.get(problem))
+        answer: tuple[str, bool] = ray.get(asked)
     except ray.exceptions.RayError:
-        return ""  # the node has died since: nothing will be written from there
+        return "", False  # the node has died since: nothing will be written from there
+    return answer
 
 
 def _session_folder(undo: ExitStack) -> Path:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from raydistill.errors import EnvironmentIssue, OutOfGPUMemory, OutOfMemory, RaydistillError
+from raydistill.errors import EnvironmentIssue, FullDisk, OutOfGPUMemory, OutOfMemory, RaydistillError
 from raydistill.runtime import room
 from raydistill.runtime.base import SMALLER, Result, Share, Told, memory_watched, threads
 
@@ -44,7 +44,9 @@ class _Worker:
 class Pool:
     """Workers of one kind; those that are left when a ``map`` ends wait for the next, for their imports cost seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, full: set[str]) -> None:
+        self.full = full
+        "Ids of nodes whose disks are."
         self._idle: list[_Worker] = []
         self._starting: dict[Any, _Worker] = {}
         self._share, self._threads = Share(0, 0), 0.0
@@ -132,6 +134,9 @@ class _UnderWay:
                 if isinstance(error.cause, OutOfMemory):
                     self._too_small(worker, index, error.cause)
                     continue
+                if isinstance(error.cause, FullDisk):
+                    self._no_space(worker, index, error.cause)
+                    continue
                 self.pool._idle.append(worker)
                 raise (error.cause if isinstance(error.cause, RaydistillError) else error) from None
             self._send(worker)
@@ -147,7 +152,7 @@ class _UnderWay:
     def _fill(self) -> None:
         """Set to work who waits from an earlier ``map``, and start workers for the room there is."""
         self.looked = time.monotonic()
-        places = max(1, room.places(self.pool._share))  # where there is none, one waits for it
+        places = max(1, room.places(self.pool._share, self.pool.full))  # where there is none, one waits for it
         # Who is idle is always used; who still starts may never find room.
         while self.waiting and self.pool._idle:
             self._send(self.pool._idle.pop())
@@ -158,14 +163,21 @@ class _UnderWay:
         import ray
 
         share = self.pool._share
-        options = {"num_cpus": share.cpus, "num_gpus": share.gpus, "accelerator_type": share.accelerator}
+        options: dict[str, Any] = {
+            "num_cpus": share.cpus,
+            "num_gpus": share.gpus,
+            "accelerator_type": share.accelerator,
+        }
+        if self.pool.full:
+            options["label_selector"] = room.elsewhere(self.pool.full)
         actor: Any = ray.remote(RaydistillWorker).options(**options).remote(self.pool._threads)
         self.starting[actor.up.remote()] = _Worker(actor, share)
 
     def _send(self, worker: _Worker) -> None:
         import ray
 
-        if worker.share != self.pool._share:  # a larger one is waiting for its room
+        # One of a larger share is waiting for its room, or one on another machine.
+        if worker.share != self.pool._share or worker.node in self.pool.full:
             ray.kill(worker.actor)
             self._fill()
         elif self.waiting:
@@ -219,7 +231,7 @@ class _UnderWay:
 
         ray.kill(worker.actor)
         if worker.share == self.pool._share:
-            share = room.larger(worker.share, isinstance(error, OutOfGPUMemory))
+            share = room.larger(worker.share, isinstance(error, OutOfGPUMemory), self.pool.full)
             if share is None:
                 raise type(error)(
                     f"piece {index + 1} of {len(self.items)} ran out of memory with {worker.share} ({error}); {SMALLER}"
@@ -227,6 +239,19 @@ class _UnderWay:
             self.pool.enlarge(share)
         self.waiting.appendleft(index)
         self.told(index, f"out of memory with {worker.share}; done again with {self.pool._share}")
+        self._fill()
+
+    def _no_space(self, worker: _Worker, index: int, error: FullDisk) -> None:
+        """Do an item again on another machine, and send nothing more to this one."""
+        import ray
+
+        ray.kill(worker.actor)
+        self.pool.full.add(worker.node)
+        self.pool.release()  # they may be on it, or wait for room there
+        if not room.places(self.pool._share, self.pool.full):
+            raise error
+        self.waiting.appendleft(index)
+        self.told(index, f"{error}; done again on another machine")
         self._fill()
 
 

@@ -1,8 +1,9 @@
 """What a Ray cluster has room for at this moment: nodes come and go."""
 
+from collections.abc import Collection
 from typing import Any
 
-from raydistill.errors import ConfigError
+from raydistill.errors import ConfigError, EnvironmentIssue
 from raydistill.runtime.base import Share
 
 ONE = 0.001
@@ -24,19 +25,28 @@ def wanted(share: Share) -> dict[str, float]:
     return {name: amount for name, amount in amounts.items() if amount > 0}
 
 
-def places(share: Share) -> int:
-    """How many workers of this share fit on all nodes together; 0 where they fit on none."""
+def elsewhere(full: Collection[str]) -> dict[str, str]:
+    """Ray's label selector of the nodes that are not in ``full``; empty where all will do."""
+    return {"ray.io/node-id": f"!in({','.join(sorted(full))})"} if full else {}
+
+
+def places(share: Share, full: Collection[str] = ()) -> int:
+    """How many workers of this share fit on all nodes together but those in ``full``; 0 where they fit on none."""
     amounts = wanted(share).items()
-    nodes = [node["Resources"] for node in alive()]
+    nodes = [node["Resources"] for node in alive() if node["NodeID"] not in full]
     return sum(int(min(node.get(name, 0) / amount for name, amount in amounts)) for node in nodes)
 
 
-def refuse(share: Share) -> None:
-    """Say why a share fits on no node.
+def refuse(share: Share, full: Collection[str] = ()) -> None:
+    """Say why a share fits on no node but those in ``full``, whose disks are.
 
     Raises:
-        ConfigError: always.
+        EnvironmentIssue: it would fit there.
+        ConfigError: it would not.
     """
+    if places(share):
+        there = sorted({node["NodeManagerAddress"] for node in alive() if node["NodeID"] in full})
+        raise EnvironmentIssue(f"the disks of {', '.join(there)} are full; free space there and go on with --resume")
     nodes = [node["Resources"] for node in alive()]
     if share.accelerator is not None and not any(_named(share.accelerator) in node for node in nodes):
         there = sorted({name.partition(":")[2] for node in nodes for name in node if name.startswith(_named(""))})
@@ -53,17 +63,19 @@ def refuse(share: Share) -> None:
     raise ConfigError(f"{share}: no machine of this cluster has all of it; lower one of them")
 
 
-def larger(share: Share, of_gpu: bool) -> Share | None:
+def larger(share: Share, of_gpu: bool, full: Collection[str] = ()) -> Share | None:
     """Twice the CPUs, or twice the GPU, as far as a machine has them; ``None`` where that is no more.
 
     Args:
         share: what was too little.
         of_gpu: it was the GPU's memory. A piece of work computes on one GPU, so a whole one is the most.
+        full: nodes that do not count.
     """
     if of_gpu and share.gpus > 0:
         found = share._replace(gpus=min(2 * share.gpus, 1.0))
-        return found if share.gpus < 1 and places(found) else None
-    fitting = [node["Resources"]["CPU"] for node in alive() if _fits(share, node["Resources"])]
+        return found if share.gpus < 1 and places(found, full) else None
+    nodes = [node["Resources"] for node in alive() if node["NodeID"] not in full]
+    fitting = [node["CPU"] for node in nodes if _fits(share, node)]
     cpus = min(2 * share.cpus, max(fitting, default=0))
     return share._replace(cpus=cpus) if cpus > share.cpus else None
 

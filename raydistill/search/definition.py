@@ -91,13 +91,16 @@ def _ordered(self: Bounds) -> Bounds:
 Stage = Literal["experts", "search", "distill", "evaluate", "nas"]
 
 
+GPUs = Literal["auto"] | Annotated[float, Field(ge=0)]
+
+
 class Resources(Config):
     """What a piece of one stage's work may use, where that differs from the budget's own."""
 
     cpus: float | None = Field(None, gt=0)
     "Cores, a fraction too; ``None``: the budget's own."
-    gpus: float | None = Field(None, ge=0)
-    "GPUs, a fraction too; ``None``: the budget's own."
+    gpus: GPUs | None = None
+    "GPUs, a fraction too, or ``auto``; ``None``: the budget's own."
     accelerator: str | None = Field(None, min_length=1)
     "Ray's name of the GPU's type; ``None``: the budget's own."
 
@@ -124,8 +127,9 @@ class Budget(Config):
     "First trials drawn at random, before the sampler models the results."
     cpus: float = Field(1, gt=0)
     "Cores per trial, expert, student or network; a fraction lets several share one."
-    gpus: float = Field(0, ge=0)
-    "Per trial, expert, student or network; a fraction lets several share one GPU."
+    gpus: GPUs = "auto"
+    """Per trial, expert, student or network; a fraction lets several share one GPU. ``auto``: none where there is no GPU,
+    else as small a share as its memory allows, which is tried at the start."""
     accelerator: str | None = Field(None, min_length=1)
     "Ray's name of the GPU's type, such as ``H100``, where a cluster has several; ``None``: any."
     final_cpus: float = Field(1, gt=0)
@@ -142,17 +146,23 @@ class Budget(Config):
     @model_validator(mode="after")
     def _accelerated(self) -> "Budget":
         for stage, given in self.resources.items():
-            if given.accelerator is not None and self.of(stage).gpus == 0:
+            if given.accelerator is not None and self.asks(stage) == 0:
                 raise ValueError(f"resources.{stage}.accelerator={given.accelerator!r} needs gpus above 0")
-        if self.accelerator is not None and not any(self.of(stage).gpus for stage in get_args(Stage)):
+        if self.accelerator is not None and not any(self.asks(stage) for stage in get_args(Stage)):
             raise ValueError(f"accelerator={self.accelerator!r} needs gpus above 0")
         return self
 
+    def asks(self, stage: Stage) -> GPUs:
+        """GPUs that a piece of a stage's work asks for."""
+        given = self.resources.get(stage, Resources()).gpus
+        return self.gpus if given is None else given
+
     def of(self, stage: Stage) -> Share:
-        """What a piece of a stage's work has."""
+        """What a piece of a stage's work has; no GPU as long as an ``auto`` is not settled, see ``raydistill.sharing``."""
         given = self.resources.get(stage, Resources())
         cpus = given.cpus or (self.final_cpus if stage == "distill" else self.cpus)
-        gpus = self.gpus if given.gpus is None else given.gpus
+        asked = self.asks(stage)
+        gpus = 0.0 if asked == "auto" else asked
         return Share(cpus, gpus, (given.accelerator or self.accelerator) if gpus else None)
 
 

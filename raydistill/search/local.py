@@ -25,7 +25,7 @@ def run_search(
 
     Raises:
         ConfigError: the run folder holds another search's trials.
-        EnvironmentIssue: ``budget.gpus`` without a GPU, or the disk is full.
+        EnvironmentIssue: ``budget.gpus`` without a GPU, or a trial's surroundings failed, such as a full disk.
     """
     ledger = Ledger(search, run)
     share = search.budget.of("search")

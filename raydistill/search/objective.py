@@ -16,7 +16,7 @@ from raydistill.config import Scalar, fingerprint
 from raydistill.data.distilled import DistilledSet
 from raydistill.data.load import TrainData
 from raydistill.distill import loop
-from raydistill.errors import OutOfMemory
+from raydistill.errors import ArtifactError, DataError, EnvironmentIssue, FullDisk, OutOfMemory
 from raydistill.evaluate import students
 from raydistill.experts import store
 from raydistill.runtime.base import memory_watched
@@ -48,6 +48,9 @@ class Engine(NamedTuple):
 
 REAL = Engine()
 
+SURROUNDINGS = (EnvironmentIssue, DataError, ArtifactError, OSError)
+"What says nothing about a trial's settings: the disk is full, experts are gone, the storage does not answer."
+
 
 def run_trial(
     search: Search,
@@ -62,7 +65,7 @@ def run_trial(
 
     Returns with the unit ``completed``, ``stopped``, ``diverged`` or ``failed``; an exception in the work is recorded
     (``error.txt``), not raised. A trial that is settled already is left as it is. One that lacks memory is not settled, for
-    it may be given more.
+    it may be given more; nor is one whose surroundings failed: what follows it is suggested from its result.
 
     Args:
         search: the search.
@@ -75,6 +78,8 @@ def run_trial(
 
     Raises:
         OutOfMemory: the trial goes on from its checkpoint when it is run again.
+        FullDisk: so it does, on another machine.
+        EnvironmentIssue: so it does, when what is said there has been mended.
     """
     unit = trial_unit(run, assignment.number)
     with alone(unit.directory / ".lock"):
@@ -89,8 +94,11 @@ def run_trial(
         try:
             with memory_watched():
                 _Trial(search, assignment, data, run, device, progress, engine).run()
-        except OutOfMemory:
+        except (OutOfMemory, FullDisk):
             raise
+        except SURROUNDINGS as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise EnvironmentIssue(f"trial {assignment.number}: {reason}; then go on with --resume") from error
         except Exception as error:  # one bad trial does not end a search
             write_text(unit.directory / "error.txt", traceback.format_exc())
             unit.finish(FAILED, {}, message=" ".join(f"{type(error).__name__}: {error}".split())[:500])

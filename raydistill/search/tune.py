@@ -12,15 +12,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.logger import TBXLoggerCallback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from raydistill import storage
-from raydistill.artifacts import FAILED
+from raydistill.artifacts import FAILED, Unit
 from raydistill.data.load import TrainData
-from raydistill.errors import OutOfGPUMemory, OutOfMemory
+from raydistill.errors import EnvironmentIssue, FullDisk, OutOfGPUMemory, OutOfMemory
 from raydistill.runtime import room
 from raydistill.runtime.base import SMALLER, Share, threads
 from raydistill.runtime.on_ray import OnRay
@@ -52,19 +53,22 @@ def run_search(
 
     Raises:
         ConfigError: the run folder holds another search's trials, or no machine has the CPUs or GPUs of one trial.
-        EnvironmentIssue: the nodes do not share the disk of ``run``.
+        EnvironmentIssue: the nodes do not share the disk of ``run``, or a trial's surroundings failed, such as a full disk.
     """
     ledger = Ledger(search, run)
     share = search.budget.of("search")
     while ledger.remaining():
         runtime.capacity(*share)
-        searcher = FromLedger(ledger, listener)
+        searcher = FromLedger(ledger, listener, runtime.full)
         _fit(search, run, data, runtime, searcher, share, engine)
         if searcher.failure is not None:
             raise searcher.failure
-        if not searcher.too_small:
+        if searcher.too_small:
+            share = _enlarged(searcher, share, runtime)
+        for number, error in searcher.moved.items():
+            _again(searcher, number, f"{error}; goes on on another machine")
+        if not searcher.unsettled:
             return
-        share = _enlarged(searcher, share)
 
 
 def _fit(
@@ -77,9 +81,10 @@ def _fit(
     runtime.require_shared(run)
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # the listener is told of what fails
     os.environ.update(SETTINGS, TUNE_MAX_PENDING_TRIALS_PG=str(workers))
+    places = tune.PlacementGroupFactory([room.wanted(share)], **_elsewhere(runtime))
     trainable = tune.with_parameters(_trial, search=search, data=data, run=storage.address(run), engine=engine)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, room.wanted(share)),
+        tune.with_resources(trainable, places),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=KeepWorkers(workers),
@@ -100,19 +105,35 @@ def _fit(
         tuner.fit()
 
 
-def _enlarged(searcher: "FromLedger", share: Share) -> Share:
+def _elsewhere(runtime: OnRay) -> dict[str, Any]:
+    """How Tune keeps trials from nodes whose disks are full."""
+    return {"bundle_label_selector": [room.elsewhere(runtime.full)]} if runtime.full else {}
+
+
+def _enlarged(searcher: "FromLedger", share: Share, runtime: OnRay) -> Share:
     """Twice the share for the trials that ran out of memory; where no machine has more they have failed."""
-    more = room.larger(share, any(isinstance(error, OutOfGPUMemory) for error in searcher.too_small.values()))
+    of_gpu = any(isinstance(error, OutOfGPUMemory) for error in searcher.too_small.values())
+    more = room.larger(share, of_gpu, runtime.full)
     for number, error in searcher.too_small.items():
-        unit = trial_unit(searcher.ledger.run, number)
         if more is None:
+            unit = _unit(searcher, number)
             unit.finish(FAILED, {}, message=f"out of memory with {share} ({error}); {SMALLER}")
             searcher.listener.trial_finished(searcher.ledger.settle(number))
         else:
-            why = f"out of memory with {share}; goes on with {more}"
-            unit.note(why)
-            searcher.listener.trial_again(number, why)
+            _again(searcher, number, f"out of memory with {share}; goes on with {more}")
     return more or share
+
+
+def _again(searcher: "FromLedger", number: int, why: str) -> None:
+    _unit(searcher, number).note(why)
+    searcher.listener.trial_again(number, why)
+
+
+def _unit(searcher: "FromLedger", number: int) -> Unit:
+    """A trial's unit as its worker left it."""
+    unit = trial_unit(searcher.ledger.run, number)
+    storage.fetch(unit.directory)
+    return unit
 
 
 class KeepWorkers(FIFOScheduler):
@@ -135,25 +156,29 @@ class KeepWorkers(FIFOScheduler):
 
 NUMBERS = "numbers/"
 "What a trial reports, as Tune flattens it."
-MEMORY, WHY, GPU = "out_of_memory", "why", "gpu"
-"What a trial reports last that needs more memory: of what, and the words of the exception."
+WHY, MEMORY, GPU, NODE = "why", "out_of_memory", "gpu", "node"
+"What a trial reports last that is not settled: the words of the exception; of what it needs more memory; whose disk is full."
 
 
 class FromLedger(Searcher):
     """Tells Tune which trial is next: the first in the ledger that is ready."""
 
-    def __init__(self, ledger: Ledger, listener: Listener) -> None:
+    def __init__(self, ledger: Ledger, listener: Listener, full: set[str]) -> None:
         super().__init__()
-        self.ledger, self.listener = ledger, listener
+        self.ledger, self.listener, self.full = ledger, listener, full
         self.waiting = ledger.remaining()
         self.numbers: dict[str, int] = {}
         self.failure: Exception | None = None
         self.too_small: dict[int, OutOfMemory] = {}
         "Trials whose share was."
+        self.moved: dict[int, str] = {}
+        "Trials whose machine has a full disk."
+        self.unsettled = set[int]()
+        "Both, and those for which the search ends."
 
     def suggest(self, trial_id: str) -> Any:
         """The trial's config, ``None`` while the next must wait for others to end, or ``FINISHED``."""
-        if not self.waiting or self.failure is not None or self.too_small:
+        if not self.waiting or self.failure is not None or self.unsettled:
             return Searcher.FINISHED
         if not self.ledger.ready(self.waiting[0]):
             return None
@@ -167,16 +192,24 @@ class FromLedger(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Pass a trial's numbers on."""
         numbers = {key.removeprefix(NUMBERS): v for key, v in result.items() if key.startswith(NUMBERS)}
+        number = self.numbers[trial_id]
+        if WHY in result:
+            self.unsettled.add(number)
         if MEMORY in result:
             error = OutOfGPUMemory if result[MEMORY] == GPU else OutOfMemory
-            self.too_small[self.numbers[trial_id]] = error(result[WHY])
+            self.too_small[number] = error(result[WHY])
+        elif NODE in result:
+            self.full.add(result[NODE])
+            self.moved[number] = result[WHY]
+        elif WHY in result:
+            self.failure = EnvironmentIssue(result[WHY])
         elif numbers:
-            self.listener.trial_progress(self.numbers[trial_id], result["timesteps_total"], numbers)
+            self.listener.trial_progress(number, result["timesteps_total"], numbers)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Read how it ended; Tune says ``error`` when its process died more often than is allowed."""
         number = self.numbers.pop(trial_id)
-        if number in self.too_small:
+        if number in self.unsettled:
             return
         try:
             self._settle(number, error)
@@ -211,6 +244,10 @@ def _trial(config: Mapping[str, Any], search: Search, data: TrainData, run: str,
             run_trial(search, assignment, data, storage.place(run), device(), progress, engine)
         except OutOfMemory as error:
             tune.report({MEMORY: GPU if isinstance(error, OutOfGPUMemory) else "host", WHY: str(error)})
+        except FullDisk as error:
+            tune.report({NODE: ray.get_runtime_context().get_node_id(), WHY: str(error)})
+        except EnvironmentIssue as error:
+            tune.report({WHY: str(error)})
 
 
 def _name(trial: Any) -> str:

@@ -2,10 +2,10 @@
 
     python -m tests.cluster.long_faults [--minutes 60] [--seed 0] [--nodes 2] [--kinds driver machine …]
 
-Again and again the search of ``test_faults`` (distil, evaluate, NAS) is begun on a cluster of this machine, and every few
-seconds something is killed (SIGKILL): the driver, a worker's machine (another joins), or a worker's process; or a machine
-neither hears nor answers for a while: too long, so that it is taken for dead and comes back as a stranger, or not that long,
-so that it is merely slow. A driver that is gone is started again with ``--resume``. Each search's numbers, and the bytes of
+Again and again the search of ``whole`` (experts, trials, set, evaluation, NAS) is begun on a cluster of this machine, and
+every few seconds something is killed (SIGKILL): the driver, a worker's machine (another joins), or a worker's process; or a
+machine neither hears nor answers for a while: too long, so that it is taken for dead and comes back as a stranger, or not that
+long, so that it is merely slow. A driver that is gone is started again with ``--resume``. Each search's numbers, and the bytes of
 its set, are compared with those of one that was left alone; the figures are printed at the end. Exit code 1: one of them
 differed, or did something twice.
 """
@@ -23,9 +23,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.cluster.nodes import Nodes, nodes
-from tests.cluster.test_faults import LONGER, arguments, finished, outcome, start
+from tests.cluster.whole import NAME, finished, outcome, start, undisturbed, write
 from tests.runtime.test_on_ray import descendants
-from tests.tiny import shell, write_search
 
 KINDS = ["driver", "machine", "worker", "slow machine", "cut off machine"]
 PAUSE = (2.0, 20.0)
@@ -75,7 +74,7 @@ def disturbed(
     cluster: Nodes, search: Path, out: Path, draw: random.Random, until: float, kills: Counter[str], kinds: list[str]
 ) -> list[str]:
     """One search from its beginning to its end; returns what went wrong."""
-    run, wrong = out / "other", []
+    run, wrong = out / NAME, []
     driver, done = start(cluster, search, out), dict[str, bytes]()
     quiet_since = time.monotonic()
     while True:
@@ -110,16 +109,14 @@ def main() -> int:
     draw, kills, wrong, searches = random.Random(given.seed), Counter[str](), [], 0
     with tempfile.TemporaryDirectory(prefix="long_faults-") as place, nodes(given.nodes) as cluster:
         folder = Path(place)
-        search = write_search(folder, LONGER)
-        command, environment = shell(*arguments(search, folder / "still", "in-process"), "--quiet")
-        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
-        expected = outcome(folder / "still" / "other")
+        search = write(folder)
+        expected = outcome(undisturbed(search, folder / "still"))
         began = time.monotonic()
         while time.monotonic() - began < 60 * given.minutes:
             out = folder / f"{searches:03}"
             wrong += disturbed(cluster, search, out, draw, began + 60 * given.minutes, kills, given.kinds)
             searches += 1
-            if outcome(out / "other") != expected:
+            if outcome(out / NAME) != expected:
                 wrong.append(f"search {searches} ended with other numbers")
         minutes = (time.monotonic() - began) / 60
     killed = ", ".join(f"{count} {what}" for what, count in sorted(kills.items()))

@@ -46,8 +46,8 @@ class Nodes(NamedTuple):
     def tell(self, command: str) -> str:
         """Change the workers; returns how many there are.
 
-        ``add`` one (``add {"num_gpus": 1}``: another kind); ``kill`` the oldest; ``freeze`` it (it runs, but neither hears
-        nor answers, as behind a network that fails), and ``thaw`` it again.
+        ``add`` one (``add {"num_gpus": 1}``: another kind; ``{"cache": FOLDER}``: with its mirrors there); ``kill`` the
+        oldest; ``freeze`` it (it runs, but neither hears nor answers, as behind a network that fails), and ``thaw`` it again.
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -103,8 +103,8 @@ def _serve(workers: int) -> None:
 
     def add(**kind: Any) -> Any:
         """A node with a home for mirrors of its own, as machines have that share nothing."""
-        cache = {"RAYDISTILL_CACHE": f"{folder}/cache-{next(numbers)}"}
-        return cluster.add_node(**{"num_cpus": 1, **kind}, env_vars=cache)
+        cache = kind.pop("cache", f"{folder}/cache-{next(numbers)}")
+        return cluster.add_node(**{"num_cpus": 1, **kind}, env_vars={"RAYDISTILL_CACHE": cache})
 
     def raylet(node: Any) -> int:
         return int(node.all_processes["raylet"][0].process.pid)

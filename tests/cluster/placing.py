@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from raydistill.distill.loop import Outcome
-from raydistill.errors import ConfigError, OutOfMemory
+from raydistill.errors import ConfigError, EnvironmentIssue, FullDisk, OutOfMemory
 from raydistill.runtime.base import Team
 from raydistill.search.objective import Engine
 from tests.search import fakes
@@ -55,6 +55,15 @@ def greedy(x: int, most: float, device: str) -> int:
     """Run out of memory with less than ``most`` of a GPU."""
     if lent()["gpus"] < most:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee the documentation")
+    return x * x
+
+
+def crowded(x: int, folder: str, most: int, device: str) -> int:
+    """Find the disk full, on the first machines that this is done on."""
+    (Path(folder) / lent()["node"]).touch()
+    first = sorted(Path(folder).iterdir(), key=lambda path: path.stat().st_mtime_ns)[:most]
+    if lent()["node"] in [path.name for path in first]:
+        raise FullDisk("cannot write it: No space left on device")
     return x * x
 
 
@@ -122,6 +131,21 @@ def main(address: str, folder: Path) -> None:
     search = fakes.make_search(trials=3, cpus=0.5, gpus=0.5, accelerator="H100")
     tune.run_search(search, folder / "search", fakes.make_data(), runtime, heard, Engine(distill, fakes.rate))
     say(again=[event[1:] for event in heard.events if event[0] == "again"])
+
+    for name, most in (("crowded", 1), ("all-crowded", 99)):
+        (folder / name).mkdir()
+        told.clear()
+        try:
+            shared = {"folder": str(folder / name), "most": most}
+            done = sorted(runtime.map(crowded, items, shared, 1, told=lambda *what: told.append(what)))
+            say(done=done, told=told, full=len(runtime.full), places=runtime.capacity(1, 0))
+        except FullDisk as error:
+            say(full=len(runtime.full), error=str(error))
+    try:
+        runtime.capacity(1, 0)
+    except EnvironmentIssue as error:
+        say(none=str(error))
+    runtime.full.clear()  # as in the next start
 
     pool.MAX_RESTARTS = 0
     say(stayed=sorted(runtime.map(stay, items, {"folder": str(folder / "stay")})))

@@ -77,6 +77,15 @@ def test_work_finds_the_machines_that_join_that_live_and_that_are_large_enough(t
             local.run_search(make_search(trials=3), tmp_path / "local", make_data(), Local(), engine=FAKE)
             assert essence(tmp_path / "search") == essence(tmp_path / "local")
 
+            # The machine whose disk is full gets no more; where all are, it ends.
+            found = said()
+            assert found["done"] == [[0, 0], [1, 1], [2, 4], [3, 9]]
+            why = "cannot write it: No space left on device"
+            assert {text for _, text in found["told"]} == {f"{why}; done again on another machine"}
+            assert (found["full"], found["places"] < 4) == (1, True)
+            assert said() == {"full": 3, "error": why}
+            assert said()["none"].endswith(" are full; free space there and go on with --resume")
+
             # A death that counts would end the work: no restart is allowed.
             wait(lambda: len(list((tmp_path / "stay").iterdir())) == 4)
             cluster.tell("kill")

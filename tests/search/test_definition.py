@@ -36,9 +36,9 @@ def test_it_can_be_said_on_the_command_line_and_a_search_of_before_still_reads()
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"accelerator": "H100"}, "Budget: accelerator='H100' needs gpus above 0"),
+        ({"gpus": 0, "accelerator": "H100"}, "Budget: accelerator='H100' needs gpus above 0"),
         (
-            {"resources": {"nas": {"accelerator": "H100"}}},
+            {"gpus": 0, "resources": {"nas": {"accelerator": "H100"}}},
             r"Budget: resources\.nas\.accelerator='H100' needs gpus above 0",
         ),
         ({"resources": {"nsa": {"gpus": 1}}}, "input should be 'experts', 'search', 'distill', 'evaluate' or 'nas'"),

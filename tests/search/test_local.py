@@ -20,7 +20,7 @@ from raydistill.config import Scalar
 from raydistill.data import load, sources
 from raydistill.data.load import DataConfig, load_train
 from raydistill.distill.datadam import DataDAM
-from raydistill.errors import ConfigError
+from raydistill.errors import ArtifactError, ConfigError, EnvironmentIssue
 from raydistill.evaluate.protocol import protocol
 from raydistill.runtime.local import Local
 from raydistill.search.definition import Budget, Float, Search
@@ -62,6 +62,38 @@ def test_a_trial_that_lacks_memory_fails_and_the_others_go_on(tmp_path: Path) ->
     found = read_trials(tmp_path)
     assert [r.status == FAILED for r in found] == [False, True, False]
     assert found[1].message == "out of memory: CUDA out of memory. Tried 2 GiB."
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            EnvironmentIssue("cannot write x: No space left on device; free space"),
+            "No space left on device; free space",
+        ),
+        (OSError(5, "Input/output error"), "Input/output error"),
+        (ArtifactError("0003 is gone; train it again"), "0003 is gone; train it again"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_trial_whose_surroundings_fail_is_not_settled_and_goes_on_later(
+    error: Exception, said: str, tmp_path: Path
+) -> None:
+    failed = []
+
+    def distill(config: Any, data: Any, *, directory: Path, **rest: Any) -> Any:
+        if directory.name == "0001" and not failed:
+            failed.append(directory)
+            raise error
+        return fakes.distill(config, data, directory=directory, **rest)
+
+    engine = Engine(distill, fakes.rate)
+    with pytest.raises(EnvironmentIssue, match=f"^trial 1: .*{said}; then go on with --resume$"):
+        run_search(make_search(trials=3), tmp_path / "run", make_data(), Local(), engine=engine)
+    assert [(r.number, r.settled) for r in read_trials(tmp_path / "run")] == [(0, True), (1, False)]
+    run_search(make_search(trials=3), tmp_path / "run", make_data(), Local(), engine=engine)
+    run_search(make_search(trials=3), tmp_path / "whole", make_data(), Local(), engine=FAKE)
+    assert essence(tmp_path / "run") == essence(tmp_path / "whole")
 
 
 def essence(run: Path) -> list[tuple[Any, ...]]:
