@@ -67,29 +67,20 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read JSON.
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON document of named values.
 
     Raises:
-        ArtifactError: the file is missing or is not JSON.
+        ArtifactError: the file is missing, is not JSON, or holds something else.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtifactError(
             f"no {path.name} in {storage.shown(path.parent)}; is this a folder that raydistill wrote?"
         ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ArtifactError(f"{path} is damaged ({error}); delete it and run again with --resume") from None
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Read a JSON document of named values.
-
-    Raises:
-        ArtifactError: the file is missing, is not JSON, or holds something else.
-    """
-    found = read_json(path)
     if not isinstance(found, dict):
         raise ArtifactError(f"{path} is damaged (it holds no names); delete it and run again with --resume")
     return found
@@ -168,9 +159,8 @@ def load_folder(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor
     if not path.is_dir():
         raise ArtifactError(f"no {kind} at {where}: there is no such folder")
     manifest = read_json(path / MANIFEST)
-    if not isinstance(manifest, dict) or manifest.get("kind") != kind:
-        found = manifest.get("kind") if isinstance(manifest, dict) else None
-        raise ArtifactError(f"{where} holds a {found or 'foreign manifest'}, not a {kind}")
+    if manifest.get("kind") != kind:
+        raise ArtifactError(f"{where} holds a {manifest.get('kind') or 'foreign manifest'}, not a {kind}")
     if manifest.get("schema") != SCHEMA:
         raise ArtifactError(f"{where} has schema {manifest.get('schema')}; this version reads schema {SCHEMA}")
     file = path / TENSORS

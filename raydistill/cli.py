@@ -116,6 +116,8 @@ def experts(
     Example: raydistill experts searches/pad_mnist.py --data-root DIR, then raydistill experts --list
     """
     if show or prune:
+        if given is not None:
+            raise ConfigError(f"--list and --prune are about the whole cache, not about {given}; leave it out")
         from raydistill import doctor
 
         doctor.show_experts(out, prune or [], as_json)

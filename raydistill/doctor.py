@@ -100,7 +100,14 @@ def show_experts(out: Path, prune: Sequence[str], as_json: bool) -> None:
     table = Table(whole, "source", "network", "trajectories", "epochs", "accuracy %", "MB", "damaged", box=None)
     for name, one in entries.items():
         accuracy = "" if one.accuracy is None else f"{100 * one.accuracy:.2f}"
-        cells = (one.about["source"], one.about["network"], one.whole, one.epochs, accuracy, f"{one.bytes / 1e6:.1f}")
+        cells = (
+            one.about.get("source"),
+            one.about.get("network"),
+            one.whole,
+            one.epochs,
+            accuracy,
+            f"{one.bytes / 1e6:.1f}",
+        )
         table.add_row(name, *map(str, cells), ", ".join(one.damaged) or "none")
     Console().print(table)
 

@@ -144,7 +144,7 @@ def _begun(run: Path) -> set[str]:
 
 def update(run: Path, **fields: Any) -> dict[str, Any]:
     """Bring ``results.json`` up to the units' state, with further top-level fields; returns it."""
-    known: dict[str, Any] = artifacts.read_json(run / RESULTS)
+    known = artifacts.read_json(run / RESULTS)
     parts = {
         "experts": _experts(run),
         "search": _search(run),
@@ -164,7 +164,7 @@ def update(run: Path, **fields: Any) -> dict[str, Any]:
 
 def add_seconds(run: Path, stage: str, seconds: float) -> None:
     """Add wall time to a stage; a resumed stage sums over its starts."""
-    known: dict[str, Any] = artifacts.read_json(run / RESULTS)
+    known = artifacts.read_json(run / RESULTS)
     walls = known.setdefault("wall_seconds", {})
     walls[stage] = walls.get(stage, 0.0) + seconds
     artifacts.write_json(run / RESULTS, known)

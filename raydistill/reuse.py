@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from raydistill import artifacts
-from raydistill.artifacts import Unit, read_object
+from raydistill.artifacts import Unit, read_json
 from raydistill.errors import ArtifactError
 from raydistill.evaluate import trained
 
@@ -27,7 +27,7 @@ def taken(unit: Unit, run: Path) -> str | None:
     for file in sorted(run.parent.glob(f"*/units/{unit.kind}/{unit.name}/unit.json")):
         other, theirs = file.parents[3], Unit(file.parent)
         try:
-            found = read_object(file)
+            found = read_json(file)
             if other == run or found["fingerprint"] != begun["fingerprint"] or found["status"] not in Unit.FINAL:
                 continue
             if not _alike(other, run):
@@ -53,6 +53,6 @@ def told(names: list[str], what: str) -> str:
 
 
 def _alike(other: Path, run: Path) -> bool:
-    one, two = (read_object(folder / "results.json") for folder in (other, run))
+    one, two = (read_json(folder / "results.json") for folder in (other, run))
     clean = not str(one.get("git_commit")).endswith("-dirty")
     return clean and all(one.get(name) == two.get(name) for name in ALIKE)

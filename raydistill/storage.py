@@ -214,6 +214,18 @@ def alone(lock: Path) -> Iterator[None]:
         yield
 
 
+def held(lock: Path) -> bool:
+    """Whether a process of this machine is in ``alone(lock)``."""
+    with open(lock) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # a network disk without locks
+            pass
+        return False
+
+
 def unwritable(path: Path, error: Exception, way_out: str = "free space or choose another --out") -> EnvironmentIssue:
     """One line on a file or folder that cannot be written: a ``FullDisk`` where it is the disk of this machine's mirror."""
     reason = getattr(error, "strerror", None) or str(error)

@@ -13,6 +13,12 @@ from raydistill.data.load import DataConfig, TrainData, load_train
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: their waiting then overlaps with the computing of the others, and none comes at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture
 def tiny_images() -> ImageSet:
     """3 classes × 20 images of 1×8×8, in mixed order: a bright bar at a place of the class's own, in noise."""

@@ -307,8 +307,10 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
 def test_another_kind_is_refused(tmp_path: Path) -> None:
     save_folder(tmp_path / "set", "checkpoint", {}, OLD)
     refused(lambda: load_folder(tmp_path / "set", "distilled set"), "holds a checkpoint, not a distilled set")
-    write_json(tmp_path / "set" / "manifest.json", ["a"])
+    write_json(tmp_path / "set" / "manifest.json", {"a": 1})
     refused(lambda: load_folder(tmp_path / "set", "distilled set"), "foreign manifest")
+    write_json(tmp_path / "set" / "manifest.json", ["a"])
+    refused(lambda: load_folder(tmp_path / "set", "distilled set"), "manifest.json is damaged (it holds no names)")
 
 
 @pytest.mark.parametrize("schema", [0, 2, "1", None])

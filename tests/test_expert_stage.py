@@ -140,6 +140,9 @@ def test_the_cache_is_shown_and_pruned(file: Path, tmp_path: Path, capsys: pytes
     wrong = call(capsys, "experts", "--prune", name[:-1], "--out", out)
     assert wrong.code == 2
     assert name in wrong.err
+    both = call(capsys, "experts", file, "--list", "--out", out)
+    assert (both.code, both.out) == (2, "")
+    assert "about the whole cache, not about" in both.err
     said = call(capsys, "experts", "--prune", name, "--out", out)
     assert "removed 1 entries" in said.err
     assert call(capsys, "experts", "--out", out).code == 2

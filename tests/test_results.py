@@ -1,13 +1,14 @@
 """The run folder's contract, from units written by hand."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from raydistill import artifacts, definitions, results
 from raydistill.artifacts import COMPLETED, DIVERGED, FAILED, STOPPED, Unit
-from raydistill.errors import ConfigError
+from raydistill.errors import ArtifactError, ConfigError
 from raydistill.search.definition import Search
 from tests.tiny import write_search
 
@@ -141,3 +142,21 @@ def test_results_are_written_whole(run: Path) -> None:
     results.update(run)
     assert {p.name for p in run.iterdir()} == {results.SEARCH, results.RESULTS}
     assert artifacts.read_json(run / results.RESULTS)["stages"] == {}
+
+
+@pytest.mark.parametrize("content", ["[]", '"a"', "1", "{", "\xff"], ids=repr)
+@pytest.mark.parametrize(
+    ("name", "act"),
+    [
+        (results.RESULTS, results.update),
+        (results.RESULTS, lambda run: results.add_seconds(run, "search", 1.0)),
+        (results.RESULTS, lambda run: results.open_run(results.stored(run), run, resume=True)),
+        (results.SEARCH, results.stored),
+        ("units/trial/0000/unit.json", results.update),
+    ],
+)
+def test_damaged_files_are_named_in_one_line(content: str, name: str, act: Callable[[Path], object], run: Path) -> None:
+    (run / "units/trial/0000").mkdir(parents=True)
+    (run / name).write_bytes(content.encode("latin-1"))
+    with pytest.raises(ArtifactError, match=rf"{name} is damaged \([^\n]*\); delete it and run again with --resume$"):
+        act(run)

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from raydistill.artifacts import Unit, read_object, units
+from raydistill.artifacts import Unit, read_json, units
 from raydistill.data.distilled import DistilledSet
 from raydistill.data.images import DeviceImages, ImageSet
 from raydistill.data.load import TrainData
@@ -55,7 +55,7 @@ def items(config: EvaluateConfig, network: str) -> list[Item]:
 
 def rated(run: Path) -> list[Unit]:
     """The units of a run folder that its ``search.json`` asks for; those of other networks, arms or tables are left aside."""
-    search = read_object(run / "search.json")
+    search = read_json(run / "search.json")
     wanted = {item.name for item in items(EvaluateConfig.parse(search["evaluate"]), search["distill"]["network"])}
     return [unit for unit in units(run, "evaluate") if unit.name in wanted]
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, overload
 from raydistill import artifacts, storage
 from raydistill.config import fingerprint
 from raydistill.data.load import TrainData
-from raydistill.errors import ArtifactError
-from raydistill.experts.trajectory import ExpertConfig, Place, Trajectory, covers, finished
+from raydistill.errors import ArtifactError, ConfigError
+from raydistill.experts.trajectory import LOCKS, ExpertConfig, Place, Trajectory, covers, finished
 
 FOLDER = "_experts"
 "Beside the run folders; no search can be named so."
@@ -142,7 +142,14 @@ def listed(cache: Path) -> Iterator[Listed]:
 
 
 def prune(entries: Sequence[Listed]) -> int:
-    """Remove entries; returns the bytes that are free again."""
+    """Remove entries; returns the bytes that are free again.
+
+    Raises:
+        ConfigError: a process of this machine is training one of them; none is removed.
+    """
+    for one in entries:
+        if any(storage.held(lock) for lock in (one.path / LOCKS).glob("*")):
+            raise ConfigError(f"{one.path.name} is being trained at this moment; wait for that, or end it")
     for one in entries:
         artifacts.remove(one.path)
     return sum(one.bytes for one in entries)

@@ -36,6 +36,8 @@ from raydistill.models.flat import Layout
 from raydistill.seeding import derive, torch_generator
 
 KIND, STATE = "expert trajectory", "expert's state"
+LOCKS = ".locks"
+"In an entry of the cache: a file for each trajectory, held by who trains it."
 
 JUDGED_ON = 1000
 "Validation images that an expert's accuracy is taken on after each epoch; all of them would cost as much as training."
@@ -171,7 +173,7 @@ def train_item(
         ``accuracies`` and ``losses`` after each epoch.
     """
     place = Place(storage.place(root))
-    with alone(place.root / ".locks" / f"{index:04d}"):
+    with alone(place.root / LOCKS / f"{index:04d}"):
         storage.fetch(place.trajectory(index))
         known = finished(place.trajectory(index))
         place.sweep(index)
@@ -183,7 +185,7 @@ def train_item(
 def finished(path: Path) -> dict[str, Any] | None:
     """The manifest of a whole, undamaged trajectory; ``None`` where there is none."""
     try:
-        manifest: dict[str, Any] = artifacts.read_json(path / artifacts.MANIFEST)
+        manifest = artifacts.read_json(path / artifacts.MANIFEST)
         # A store has the tensors before their manifest; they are brought, and checked, when they are read.
         whole = storage.mirrored(path) or manifest["checksums"][artifacts.TENSORS] == artifacts.checksum(
             path / artifacts.TENSORS

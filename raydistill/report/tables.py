@@ -38,14 +38,12 @@ def read_search(run: Path) -> dict[str, Any]:
     Raises:
         ArtifactError: not a run folder.
     """
-    search: dict[str, Any] = artifacts.read_json(run / "search.json")
-    return search
+    return artifacts.read_json(run / "search.json")
 
 
 def read_results(run: Path) -> dict[str, Any]:
     """``results.json`` of a run folder, or ``{}`` while there is none."""
-    results: dict[str, Any] = artifacts.read_json(run / "results.json") if (run / "results.json").exists() else {}
-    return results
+    return artifacts.read_json(run / "results.json") if (run / "results.json").exists() else {}
 
 
 def accuracy_table(run: Path) -> "pd.DataFrame":

@@ -205,13 +205,18 @@ class Jobs:
             if name is not None and "404" in str(error):
                 known = [job.id for job in self.all()]
                 raise UnknownNameError("job", name, known or ["none"]) from None
-            raise EnvironmentIssue(f"the cluster at {self.address} refused: {_last(error)}") from None
+            way_out = _NO_AGENT if "No available agent" in str(error) else ""
+            raise EnvironmentIssue(f"the cluster at {self.address} refused: {_last(error)}{way_out}") from None
 
 
 class _BrokenError(Exception):
     """The connection that a log came through has ended before the log."""
 
 
+_NO_AGENT = (
+    " A head that has just started needs some seconds; if it stays so, another Ray on that machine has the port of its agent: "
+    "start it with `ray start --head --dashboard-agent-listen-port=PORT`"
+)
 _WHERE = f"give --address as `ray start --head` printed it, its port is {DASHBOARD_PORT} as a rule"
 
 

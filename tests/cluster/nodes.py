@@ -1,6 +1,7 @@
 """A cluster of several nodes on this machine, in a process of its own: a head without cores, and workers of one core each.
 
-Started as a program it reads a command a line (``add``, ``kill``, ``freeze``, ``thaw``) and answers each with one line.
+Started as a program it reads a command a line (``add``, ``kill``, ``freeze``, ``thaw``, ``behead``) and answers each with one
+line.
 """
 
 import itertools
@@ -31,6 +32,7 @@ SETTINGS = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "1000",
     "RAY_health_check_failure_threshold": "5",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "20",
     "OMP_NUM_THREADS": "1",
 }
 
@@ -47,7 +49,8 @@ class Nodes(NamedTuple):
         """Change the workers; returns how many there are.
 
         ``add`` one (``add {"num_gpus": 1}``: another kind; ``{"cache": FOLDER}``: with its mirrors there); ``kill`` the
-        oldest; ``freeze`` it (it runs, but neither hears nor answers, as behind a network that fails), and ``thaw`` it again.
+        oldest; ``freeze`` it (it runs, but neither hears nor answers, as behind a network that fails), and ``thaw`` it again;
+        ``behead``: kill the head, and with it the cluster.
         """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -125,6 +128,12 @@ def _serve(workers: int) -> None:
         elif line.strip() in ("freeze", "thaw") and there:
             _send(descendants(raylet(there[0])), signal.SIGSTOP if line.strip() == "freeze" else signal.SIGCONT)
             say(len(there))
+        elif line.strip() == "behead":
+            _send(
+                [int(one.process.pid) for kind in cluster.head_node.all_processes.values() for one in kind],
+                signal.SIGKILL,
+            )
+            say(0)
         else:
             say(f"no such command: {line.strip()}")
 

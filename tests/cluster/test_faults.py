@@ -51,11 +51,11 @@ def fill(folder: Path) -> None:
             file.write(bytes(2**20))
 
 
-def test_machines_die_a_disk_fills_up_the_driver_ends_and_the_search_goes_on(
+def test_machines_die_a_disk_fills_up_the_driver_and_the_head_end_and_the_search_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker machine dies (SIGKILL) in the experts; the disk of another is full in the trials; the last one dies in the
-    NAS, and the driver is told to go (SIGTERM).
+    """A worker machine dies (SIGKILL) in the experts; the disk of another is full in the trials; the driver is told to go
+    (SIGTERM) in the evaluation; a machine dies in the NAS, and then the head; a new cluster goes on.
 
     The nodes share no disk, only a bucket; where the driver goes on there is nothing left of what it had.
     """
@@ -82,29 +82,36 @@ def test_machines_die_a_disk_fills_up_the_driver_ends_and_the_search_goes_on(
         else:
             warnings.warn("no right to mount a small disk: no disk is full in this test", stacklevel=1)
 
-        reach(process, run, "nas", 1)
-        second = whole.finished(run)
-        assert first.items() <= second.items(), "what was done before the machine died was done again"
-        assert cluster.tell("add") == "3"
-        assert cluster.tell("kill") == "2"
-        reach(process, run, "nas", 3)
+        reach(process, run, "evaluate", 1)
         process.send_signal(signal.SIGTERM)
         said, err = process.communicate(timeout=300)
         assert process.returncode == 130, err
         assert "Traceback" not in err
         assert err.splitlines()[-1].startswith("raydistill: interrupted; go on with: raydistill run ")
-        third = whole.finished(run)
-        assert second.items() <= third.items(), "what was done before the second machine died was done again"
+        second = whole.finished(run)
+        assert first.items() <= second.items(), "what was done before the machine died was done again"
         if can_mount:
             assert "No space left on device; free space on " in said + err
             assert any("on another machine" in note for unit in artifacts.units(run) for note in notes(unit))
 
         shutil.rmtree(tmp_path / "driver")
         process = whole.start(cluster, search, out, "--resume")
+        reach(process, run, "nas", 1)
+        assert cluster.tell("add") == "3"
+        assert cluster.tell("kill") == "2"
+        reach(process, run, "nas", 3)
+        cluster.tell("behead")
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 1
+        assert "Failed to connect to GCS" in err, "Ray ends a driver whose head is gone, in words of its own"
+        third = whole.finished(run)
+        assert second.items() <= third.items(), "what was done before the driver went was done again"
+
+        process = whole.start(running.enter_context(nodes(1)), search, out, "--resume")
         said, err = process.communicate(timeout=900)
         assert process.returncode == 0, err
     assert f"Stored  {out}/{whole.NAME}" in said
-    assert third.items() <= whole.finished(run).items(), "what was done before the driver went was done again"
+    assert third.items() <= whole.finished(run).items(), "what was done before the head died was done again"
     assert whole.outcome(run) == whole.outcome(still)
 
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from raydistill import artifacts
+from raydistill import artifacts, storage
 from raydistill.artifacts import TENSORS
 from raydistill.errors import ArtifactError, ConfigError
 from raydistill.experts import store, trajectory
 from raydistill.experts.curriculum import CurriculumConfig
 from raydistill.experts.difficulty import DifficultyConfig, score_item
-from raydistill.experts.trajectory import ExpertConfig, Place, Trajectory, finished, last_part, train_item
+from raydistill.experts.trajectory import LOCKS, ExpertConfig, Place, Trajectory, finished, last_part, train_item
 from raydistill.models import build
 from raydistill.models.fit import Fit, Recipe
 from raydistill.models.flat import Layout, flatten, load
@@ -291,6 +291,12 @@ def test_the_cache_is_listed_checked_and_pruned(tmp_path: Path) -> None:
     assert (one.whole, one.damaged, one.epochs) == (1, ("0001",), EPOCHS)
     assert one.accuracy == Trajectory(place.trajectory(0)).manifest["accuracies"][-1]
     assert one.bytes > 0
+    with (
+        storage.alone(place.root / LOCKS / "0001"),
+        pytest.raises(ConfigError, match=f"^{place.root.name} is being trained"),
+    ):
+        store.prune([one])
+    assert place.trajectory(0).is_dir()
     assert store.prune([one]) == one.bytes
     assert list(store.listed(tmp_path)) == []
 

@@ -187,6 +187,7 @@ class Stranger(Dashboard):
     ("answer", "kind", "message"),
     [
         ("No disk\nleft", EnvironmentIssue, r"refused: Request failed with status code 500: No disk left\.$"),
+        ("No available agent to submit job.", EnvironmentIssue, r"has the port of its agent: start it with `ray start"),
         ("Traceback:\n  here\nOSError: no disk\n", EnvironmentIssue, r"refused: OSError: no disk$"),
         (
             "Traceback:\n  here\nValueError: Package size (9MiB) exceeds the maximum size of 5MiB.\n",
