@@ -16,7 +16,7 @@ from raydistill.config import Scalar, fingerprint
 from raydistill.data.distilled import DistilledSet
 from raydistill.data.load import TrainData
 from raydistill.distill import loop
-from raydistill.errors import ArtifactError, DataError, EnvironmentIssue, FullDisk, OutOfMemory
+from raydistill.errors import ArtifactError, EnvironmentIssue, FullDisk, OutOfMemory
 from raydistill.evaluate import students
 from raydistill.experts import store
 from raydistill.runtime.base import memory_watched
@@ -48,7 +48,7 @@ class Engine(NamedTuple):
 
 REAL = Engine()
 
-SURROUNDINGS = (EnvironmentIssue, DataError, ArtifactError, OSError)
+SURROUNDINGS = (EnvironmentIssue, ArtifactError, OSError)
 "What says nothing about a trial's settings: the disk is full, experts are gone, the storage does not answer."
 
 
