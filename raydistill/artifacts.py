@@ -67,8 +67,16 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+AGAIN = "; delete it and run again with --resume"
+"The way out of a damaged file that a run can write again."
+
+
+def read_json(path: Path, way_out: str = AGAIN) -> dict[str, Any]:
     """Read a JSON document of named values.
+
+    Args:
+        path: the file.
+        way_out: the end of the message where the file is damaged.
 
     Raises:
         ArtifactError: the file is missing, is not JSON, or holds something else.
@@ -80,9 +88,9 @@ def read_json(path: Path) -> dict[str, Any]:
             f"no {path.name} in {storage.shown(path.parent)}; is this a folder that raydistill wrote?"
         ) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}); delete it and run again with --resume") from None
+        raise ArtifactError(f"{path} is damaged ({error}){way_out}") from None
     if not isinstance(found, dict):
-        raise ArtifactError(f"{path} is damaged (it holds no names); delete it and run again with --resume")
+        raise ArtifactError(f"{path} is damaged (it holds no names){way_out}")
     return found
 
 

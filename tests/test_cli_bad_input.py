@@ -196,7 +196,7 @@ def test_search_files(case: str, tmp_path: Path, capsys: pytest.CaptureFixture[s
 # What search.json holds: text, what the message names.
 STORED = {
     "damaged": ('{"name": ', "search.json is no search", "damaged"),
-    "list": ("[1, 2]", "search.json is no search", "dictionary"),
+    "list": ("[1, 2]", "search.json is no search", "it holds no names)"),
     "other-document": ('{"schema": 1, "kind": "distilled set"}', "search.json is no search", "name"),
     "other-method": ('{"name": "x", "distill": {"method": "MTT"}}', "search.json is no search", "'MTT'"),
     "binary": ("\x00\x01", "search.json is no search", "damaged"),
@@ -208,6 +208,7 @@ def test_stored_searches(case: str, tmp_path: Path, capsys: pytest.CaptureFixtur
     text, *parts = STORED[case]
     (tmp_path / "search.json").write_text(text)
     refused(capsys, ["run", tmp_path / "search.json"], *parts)
+    assert (tmp_path / "search.json").read_text() == text
 
 
 def test_paths_of_searches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
