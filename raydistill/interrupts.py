@@ -1,7 +1,8 @@
-"""Ctrl-C and SIGTERM as one exception: a run stops where it is and can go on."""
+"""Ctrl-C and SIGTERM as one exception: a run stops where it is and can go on; and a machine that is to be taken away."""
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,9 @@ from typing import Any
 
 SAME_SIGNAL_SECONDS = 1.0
 "A signal that comes again this soon is the same one."
+
+LEAVING = threading.Event()
+"Set where this process's machine is about to be taken away: what is under way is written down at once, and often from then on."
 
 
 class Interrupted(BaseException):

@@ -34,7 +34,7 @@ LAYERS = (
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 ALLOWED = {
     "ray": (
-        *("runtime/gauges.py", "runtime/jobs.py", "runtime/on_ray.py", "runtime/pool.py"),
+        *("runtime/gauges.py", "runtime/jobs.py", "runtime/leaving.py", "runtime/on_ray.py", "runtime/pool.py"),
         *("runtime/room.py", "runtime/train_on_ray.py"),
         "search/tune.py",
     ),

@@ -22,6 +22,7 @@ from raydistill.distill.initialise import embedder, initial_images, labels_of
 from raydistill.distill.method import Method, MethodConfig
 from raydistill.experts import store as experts
 from raydistill.experts.trajectory import Trajectory
+from raydistill.interrupts import LEAVING
 from raydistill.models import build
 from raydistill.seeding import derive
 
@@ -29,6 +30,9 @@ STATE_KIND = "distillation state"
 
 EXPLODED = 1e3
 "A loss this many times the first one counts as diverged."
+
+LAST_SECONDS = 1.0
+"Between checkpoints where the machine is about to be taken away."
 
 WORTH_TELLING = 0.5
 "Of the steps: if more of them were skipped, the outcome says so."
@@ -73,7 +77,7 @@ def distill(
         report: called with a step's finite numbers after each in ``report_at`` and after the last; ``False`` ends it as
             stopped. After a resume the steps since the checkpoint are reported again.
         report_at: steps, counted from 1.
-        checkpoint_seconds: at least this long between checkpoints.
+        checkpoint_seconds: at least this long between checkpoints; a second at most once ``LEAVING`` is set.
         cache: where the experts are that the method matches, if it does.
         wait: they are being trained meanwhile; those that are not there are waited for when they are drawn.
 
@@ -133,7 +137,7 @@ def distill(
         if done:
             message = _skips(method, step) if method.skipped > WORTH_TELLING * step else ""
             outcome = Outcome(artifacts.COMPLETED, step, as_set(method.images, step=step), message)
-        elif time.monotonic() - checkpointed >= checkpoint_seconds:
+        elif time.monotonic() - checkpointed >= (LAST_SECONDS if LEAVING.is_set() else checkpoint_seconds):
             _checkpoint(method, directory / "state", step, first_loss, fingerprint)
             checkpointed = time.monotonic()
     outcome.images.save(directory / "set")

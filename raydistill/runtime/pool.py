@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from raydistill.errors import EnvironmentIssue, FullDisk, OutOfGPUMemory, OutOfMemory, RaydistillError
-from raydistill.runtime import room
+from raydistill.runtime import leaving, room
 from raydistill.runtime.base import SMALLER, Result, Share, Told, memory_watched, threads
 
 MAX_RESTARTS = 2
@@ -323,6 +323,7 @@ class RaydistillWorker:
 
     def __init__(self, cpus: float) -> None:
         self.cpus = cpus
+        leaving.watch()
 
     def up(self) -> str:
         """Answers once the process runs: the id of its node."""

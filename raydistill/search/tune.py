@@ -22,7 +22,7 @@ from raydistill import storage
 from raydistill.artifacts import FAILED, Unit
 from raydistill.data.load import TrainData
 from raydistill.errors import EnvironmentIssue, FullDisk, OutOfGPUMemory, OutOfMemory
-from raydistill.runtime import room
+from raydistill.runtime import leaving, room
 from raydistill.runtime.base import SMALLER, Share, threads
 from raydistill.runtime.on_ray import OnRay
 from raydistill.runtime.pool import device, signals_through
@@ -238,6 +238,7 @@ def _trial(config: Mapping[str, Any], search: Search, data: TrainData, run: str,
     def progress(step: int, numbers: Mapping[str, float]) -> None:
         tune.report({"timesteps_total": step, "numbers": dict(numbers)})  # TensorBoard's axis has that name
 
+    leaving.watch()
     assignment = Assignment(config["number"], config["params"], dict(config["rivals"]))
     with threads(search.budget.of("search").cpus):
         try:

@@ -2,6 +2,7 @@
 
 import math
 import random
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,24 @@ def test_without_a_checkpoint_yet_it_starts_over(data: TrainData, tmp_path: Path
     with pytest.raises(Killed):
         distill(config(), data, seed=3, directory=tmp_path / "a", report=report, report_at=[4])
     assert not (tmp_path / "a/state").exists()
+    distill(config(), data, seed=3, directory=tmp_path / "a")
+    distill(config(), data, seed=3, directory=tmp_path / "b")
+    assert stored(tmp_path / "a") == stored(tmp_path / "b")
+
+
+def test_a_machine_that_leaves_costs_no_step(data: TrainData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "LAST_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "LEAVING", leaving := threading.Event())
+    kill = killed_at([7])
+
+    def report(step: int, numbers: Mapping[str, float], images: Callable[[], DistilledSet]) -> bool:
+        if step == 4:
+            leaving.set()
+        return kill(step, numbers, images)
+
+    with pytest.raises(Killed):
+        distill(config(), data, seed=3, directory=tmp_path / "a", report=report, report_at=range(100))
+    assert artifacts.load_folder(tmp_path / "a/state", loop.STATE_KIND)[0]["step"] == 6
     distill(config(), data, seed=3, directory=tmp_path / "a")
     distill(config(), data, seed=3, directory=tmp_path / "b")
     assert stored(tmp_path / "a") == stored(tmp_path / "b")
