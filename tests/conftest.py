@@ -11,6 +11,7 @@ from raydistill.data.images import ImageSet
 from raydistill.data.load import DataConfig, TrainData, load_train
 
 torch.set_num_threads(1)
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 leaves its workers next to nothing beside another test
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

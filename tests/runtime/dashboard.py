@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+from ray._private.authentication_test_utils import reset_auth_token_state
 
 TOKEN = "t" * 64
 
@@ -119,7 +120,8 @@ class Dashboard:
 
 @contextmanager
 def serving(dashboard: Dashboard) -> Iterator[Dashboard]:
-    """The dashboard on a free port of the loopback address."""
+    """The dashboard on a free port of the loopback address, and no token in Ray's memory from a cluster before."""
+    reset_auth_token_state()
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
