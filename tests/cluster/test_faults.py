@@ -4,9 +4,8 @@ import json
 import shutil
 import signal
 import subprocess
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -20,15 +19,6 @@ from tests.s3 import BUCKET, server
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1800)]
 
 MEGABYTES = 64
-
-
-def reach(process: "subprocess.Popen[str]", there: Callable[[], object]) -> None:
-    """Wait until something is so."""
-    until = time.monotonic() + 600
-    while not there():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < until, "not after ten minutes"
-        time.sleep(0.05)
 
 
 @contextmanager
@@ -71,15 +61,15 @@ def test_machines_die_a_disk_fills_up_the_driver_and_the_head_end_and_the_search
         out = f"s3://{BUCKET}/runs"
         run = storage.place(out) / whole.NAME
         process = whole.start(cluster, search, out)
-        reach(process, lambda: whole.pieces(run, "experts"))
+        whole.reach(process, lambda: whole.pieces(run, "experts"))
         assert cluster.tell("kill") == "1"
         first = whole.finished(run)
         assert cluster.tell("add " + json.dumps({"cache": str(small)})) == "2"
 
-        reach(process, lambda: whole.pieces(run, "trial"))
+        whole.reach(process, lambda: whole.pieces(run, "trial"))
         if can_mount:
             fill(small)
-            reach(process, lambda: moved(run))
+            whole.reach(process, lambda: moved(run))
         else:
             warnings.warn("no right to mount a small disk: no disk is full in this test", stacklevel=1)
         process.send_signal(signal.SIGTERM)
@@ -93,7 +83,7 @@ def test_machines_die_a_disk_fills_up_the_driver_and_the_head_end_and_the_search
 
         shutil.rmtree(tmp_path / "driver")
         process = whole.start(cluster, search, out, "--resume")
-        reach(process, lambda: whole.pieces(run, "evaluate"))
+        whole.reach(process, lambda: whole.pieces(run, "evaluate"))
         cluster.tell("behead")
         _, err = process.communicate(timeout=300)
         assert process.returncode == 1
@@ -103,7 +93,7 @@ def test_machines_die_a_disk_fills_up_the_driver_and_the_head_end_and_the_search
 
         cluster = running.enter_context(nodes(2))
         process = whole.start(cluster, search, out, "--resume")
-        reach(process, lambda: whole.pieces(run, "nas"))
+        whole.reach(process, lambda: whole.pieces(run, "nas"))
         assert cluster.tell("kill") == "1"
         said, err = process.communicate(timeout=900)
         assert process.returncode == 0, err

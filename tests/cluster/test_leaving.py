@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,8 +14,9 @@ import pytest
 from raydistill import artifacts
 from raydistill.distill.loop import STATE_KIND
 from raydistill.search.trials import trial_unit
+from tests.cluster import whole
 from tests.cluster.nodes import Nodes, nodes
-from tests.tiny import shell, write_search
+from tests.tiny import write_search
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1200)]
 
@@ -45,15 +44,6 @@ def machine(cluster: Nodes) -> "subprocess.Popen[str]":
     return subprocess.Popen([*command, "--block"], env=environment, stdout=subprocess.DEVNULL, text=True)
 
 
-def until(there: Callable[[], object], driver: "subprocess.Popen[str]") -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + 400
-    while not there():
-        assert driver.poll() is None, driver.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def test_a_trial_is_written_down_before_its_machine_goes(tmp_path: Path) -> None:
     search = write_search(tmp_path, TEXT)
     run = tmp_path / "runs" / "leaving"
@@ -64,14 +54,12 @@ def test_a_trial_is_written_down_before_its_machine_goes(tmp_path: Path) -> None
 
     with nodes(0) as cluster:
         first = machine(cluster)
-        command, _ = shell("search", search, "--out", run.parent, "--address", cluster.address)
-        pipe = subprocess.PIPE
-        driver = subprocess.Popen(command, env=cluster.environment, stdout=pipe, stderr=pipe, text=True)
+        driver = whole.start(cluster, search, run.parent)
         try:
-            until(lambda: step() > 0, driver)
+            whole.reach(driver, lambda: step() > 0)
             reached = step()
             os.kill(first.pid, signal.SIGTERM)
-            until(lambda: first.poll() is not None, driver)
+            whole.reach(driver, lambda: first.poll() is not None)
             assert artifacts.load_folder(unit.directory / "state", STATE_KIND)[0]["step"] > reached
             assert unit.status == artifacts.RUNNING
         finally:

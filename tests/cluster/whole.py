@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,15 @@ def start(cluster: Nodes, search: Path, out: object, *options: str) -> "subproce
     pipe = subprocess.PIPE
     command = [sys.executable, "-m", "raydistill", *words]
     return subprocess.Popen(command, env=cluster.environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def reach(process: "subprocess.Popen[str]", there: Callable[[], object]) -> None:
+    """Wait until something is so."""
+    until = time.monotonic() + 600
+    while not there():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until, "not after ten minutes"
+        time.sleep(0.05)
 
 
 def pieces(run: Path, *kinds: str) -> int:
