@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -286,11 +286,12 @@ def runtime(address: str | None) -> Iterator[Any]:
         return
     from raydistill.runtime.on_ray import connect
 
-    computes = connect(address, environment=ALLOCATOR)
-    try:
-        yield computes
-    finally:
-        computes.close()
+    with redirect_stdout(sys.stderr):  # Ray says there which node died; stdout is for results
+        computes = connect(address, environment=ALLOCATOR)
+        try:
+            yield computes
+        finally:
+            computes.close()
 
 
 @contextmanager

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from raydistill import definitions, results
+from raydistill import cli_run, definitions, results
 from raydistill.artifacts import read_json
 from raydistill.errors import ConfigError, UnknownNameError
+from raydistill.runtime import on_ray
+from raydistill.runtime.local import Local
 from raydistill.search.definition import Search
 from raydistill.search.reproduction import Reproduction
 from tests.tiny import TEXT, call, listing, write_search
@@ -143,3 +145,12 @@ def test_a_report_that_cannot_be_written_is_a_failed_run(tmp_path: Path, capsys:
     with closing(sqlite3.connect(out / "other" / "mlflow.db")) as database:
         assert "RUNNING" not in {row[0] for row in database.execute("select status from runs")}
     assert "report" not in json.loads((out / "other" / "results.json").read_text())
+
+
+def test_what_ray_says_is_kept_from_stdout(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(on_ray, "connect", lambda *_, **__: Local())
+    with cli_run.runtime("auto"):
+        print("a node died")
+    print("{}")
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("{}\n", "a node died\n")

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
+from torch.optim.sgd import sgd
 
 from raydistill.config import Config
 from raydistill.data import augment
@@ -104,21 +105,18 @@ class Fit:
 
     def set_rate(self, lr: float) -> None:
         """Go on with another learning rate; momentum restarts from zero, as in the field's evaluation code."""
-        recipe = self.recipe
-        self._optimiser = torch.optim.SGD(
-            self.net.parameters(), lr=lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True
-        )
+        self.lr = lr
+        self._momenta: dict[Tensor, Tensor | None] = dict.fromkeys(self.net.parameters())
 
     def momenta(self) -> list[Tensor]:
         """The optimiser's momentum of each parameter; zeros where it has none yet, which is the same."""
-        known = [self._optimiser.state[p].get("momentum_buffer") for p in self.net.parameters()]
-        return [torch.zeros_like(p) if m is None else m for p, m in zip(self.net.parameters(), known, strict=True)]
+        return [torch.zeros_like(p) if m is None else m for p, m in self._momenta.items()]
 
     def go_on(self, step: int, momenta: list[Tensor]) -> None:
         """Take up another ``Fit`` after ``step`` steps; the network's own tensors are for the caller to load."""
         self.step = step
-        for parameter, momentum in zip(self.net.parameters(), momenta, strict=True):
-            self._optimiser.state[parameter]["momentum_buffer"] = momentum.to(parameter.device, copy=True)
+        for parameter, momentum in zip(self._momenta, momenta, strict=True):
+            self._momenta[parameter] = momentum.to(parameter.device, copy=True)
 
     def run(self, steps: int) -> float:
         """Take ``steps`` further steps; returns the last batch's loss (NaN for none)."""
@@ -149,7 +147,7 @@ class Fit:
         loss = self._gradient(inputs, targets)
         if recipe.sharpness:
             self._sharpen(inputs, targets)
-        self._optimiser.step()
+        self._descend()
         self.step += 1
         return loss
 
@@ -157,9 +155,30 @@ class Fit:
         with autocast(self.recipe.precision, inputs.device):
             logits = self.net(inputs)
         loss = F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets)
-        self._optimiser.zero_grad()
+        for parameter in self._momenta:
+            parameter.grad = None
         torch.autograd.backward(loss)
         return float(loss.detach())
+
+    @torch.no_grad()
+    def _descend(self) -> None:
+        """One step of SGD; by PyTorch's function, for its class loads the compiler, 3 s of each process's life."""
+        recipe = self.recipe
+        moved = {p: p.grad for p in self._momenta if p.grad is not None}
+        momenta = [self._momenta[p] for p in moved]
+        sgd(
+            list(moved),
+            list(moved.values()),
+            momenta,
+            fused=True,
+            lr=self.lr,
+            momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+        )
+        self._momenta.update(zip(moved, momenta, strict=True))
 
     def _sharpen(self, inputs: Tensor, targets: Tensor) -> None:
         """Replace the gradient g at θ by that at θ + ρ·g/‖g‖ (Foret et al., ICLR 2021, eq. 2–3)."""

@@ -6,6 +6,7 @@ with this process and prints nothing. It starts in a thread, so that PyTorch and
 
 import atexit
 import fcntl
+import importlib.util
 import logging
 import os
 import secrets
@@ -189,7 +190,7 @@ class OnRay:
         }
         if "RAY_AUTH_MODE" not in os.environ:  # then Ray asks for a token, and would keep one in the home folder
             changes |= {"RAY_AUTH_MODE": None, "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-        if sys.dont_write_bytecode and sys.pycache_prefix is None:
+        if sys.dont_write_bytecode and sys.pycache_prefix is None and not compiled():
             # Else each of a dozen processes compiles Ray and PyTorch anew, more than half of what importing them takes.
             prefix = str(session / "bytecode")
             changes |= {"PYTHONDONTWRITEBYTECODE": None, "PYTHONPYCACHEPREFIX": prefix}
@@ -230,6 +231,12 @@ class OnRay:
             self._failure = error
         self._up.set()
         self._end.wait()  # Ray's processes end with the thread that started them
+
+
+def compiled() -> bool:
+    """Whether what is installed has been compiled already."""
+    torch = importlib.util.find_spec("torch")
+    return torch is not None and torch.cached is not None and Path(torch.cached).is_file()
 
 
 def connect(

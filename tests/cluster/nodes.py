@@ -64,9 +64,7 @@ def nodes(workers: int) -> Iterator[Nodes]:
     """Start a head and ``workers`` nodes, and end all that is left of them."""
     folder = Path(tempfile.mkdtemp(prefix="rn-", dir="/tmp"))  # Ray's sockets need a short path
     environment = os.environ | SETTINGS | {"RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_TMPDIR": str(folder)}
-    for name in ("RAY_ADDRESS", "PYTHONDONTWRITEBYTECODE"):  # else each of Ray's processes compiles it anew
-        environment.pop(name, None)
-    environment.setdefault("PYTHONPYCACHEPREFIX", str(folder / "bytecode"))
+    environment.pop("RAY_ADDRESS", None)
     command = [sys.executable, "-m", "tests.cluster.nodes", str(workers)]
     with open(folder / "log", "w", encoding="utf-8") as log:
         pipe = subprocess.PIPE

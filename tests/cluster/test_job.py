@@ -57,9 +57,7 @@ def head() -> Iterator[Head]:
         "RAY_worker_niceness": "0",  # else other work on the machine takes all from the workers
         "OMP_NUM_THREADS": "1",
     }
-    for name in ("RAY_ADDRESS", "PYTHONDONTWRITEBYTECODE"):  # else each of Ray's processes compiles it anew
-        environment.pop(name, None)
-    environment["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
+    environment.pop("RAY_ADDRESS", None)
     with open(folder / "log", "w", encoding="utf-8") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
