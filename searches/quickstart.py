@@ -19,7 +19,7 @@ search = Search(
     name="quickstart",
     data=DataConfig(source="digits", val_fraction=0.2),
     distill=DataDAM.Config(
-        network="ConvNetD2",  # a third block would normalise maps of 2×2 pixels, which no small step can follow
+        network="ConvNet-D2-W64",  # a third block would normalise maps of 2×2 pixels, which no small step can follow
         ipc=10,
         iterations=81,
         power=1,

@@ -13,7 +13,8 @@ from raydistill.runtime.on_ray import compiled
 
 torch.set_num_threads(1)
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 leaves its workers next to nothing beside another test
-if os.environ.pop("PYTHONDONTWRITEBYTECODE", None) and not compiled():  # else each of our hundred processes compiles all anew
+if os.environ.pop("PYTHONDONTWRITEBYTECODE", None) and not compiled():
+    # Else each of the tests' many processes compiles all that it imports anew.
     os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(__file__).parents[1] / ".pytest_cache" / "bytecode"))
 
 

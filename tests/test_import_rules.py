@@ -146,6 +146,21 @@ def test_the_core_loads_no_engine_and_nothing_heavy() -> None:
     assert not (core - bare) & set(HEAVY)
 
 
+TRAINING = """
+import torch
+from raydistill.models import build
+from raydistill.models.fit import EncodedImages, Fit, Recipe
+images = EncodedImages(torch.zeros(4, 1, 8, 8), torch.arange(4))
+Fit(build("ConvNetD1", (1, 8, 8), 4, 0), images, Recipe(batch=2), 0).run(2)
+assert "torch._dynamo" not in sys.modules
+"""
+
+
+def test_training_a_network_does_not_load_the_compiler() -> None:
+    """Which takes as long as half of PyTorch, in each of many processes."""
+    in_a_fresh_process(TRAINING)
+
+
 def test_importing_the_core_takes_little_longer_than_importing_torch() -> None:
     core = "\n".join(f"import {m}" for m in core_modules())
     seconds: dict[str, list[float]] = {"import torch": [], core: []}

@@ -1,7 +1,8 @@
 """The networks by name: one table for the ConvNet family, one for the others.
 
 The bare name ``ConvNet`` is deliberately not in it: it is batch norm in DataDAM's release and instance norm in PAD's.
-Every other ConvNet has a name that spells it out, such as ``ConvNet-D2-W64-batch-swish-max``.
+Every other ConvNet has a name that spells it out, such as ``ConvNet-D2-W64-batch-swish-max``;
+``ConvNet-D2-W64`` is the default at another depth and width.
 """
 
 import re
@@ -46,9 +47,11 @@ GRID: tuple[str, ...] = tuple(name for name in CONVNETS if name not in ("ConvNet
 
 SPELLED = re.compile(
     r"ConvNet-D([1-9]\d*)-W([1-9]\d*)"
+    + "(?:"
     + "".join(f"-({'|'.join(get_args(choices))})" for choices in (Norm, Activation, Pooling))
+    + ")?"
 )
-"Depth, width, norm, activation, pooling."
+"Depth, width, and all of norm, activation and pooling, or none where they are the default's."
 
 
 def known_networks() -> list[str]:
@@ -78,8 +81,9 @@ def convnet_config(name: str) -> ConvNetConfig | None:
     spelled = SPELLED.fullmatch(name)
     if spelled is None:
         return CONVNETS.get(name)
-    depth, width, norm, activation, pooling = spelled.groups()
-    return ConvNetConfig(depth=int(depth), width=int(width), norm=norm, activation=activation, pooling=pooling)
+    depth, width, *kinds = spelled.groups()
+    rest = dict(zip(("norm", "activation", "pooling"), kinds, strict=True)) if kinds[0] else {}
+    return ConvNetConfig(depth=int(depth), width=int(width), **rest)
 
 
 def name_of(config: ConvNetConfig) -> str:

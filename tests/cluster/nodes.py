@@ -33,6 +33,7 @@ SETTINGS = {
     "RAY_health_check_timeout_ms": "1000",
     "RAY_health_check_failure_threshold": "5",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "15",  # Ray's minute is for machines that are still to come
     "OMP_NUM_THREADS": "1",
 }
 

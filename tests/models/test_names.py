@@ -86,10 +86,12 @@ def test_every_architecture_has_a_name_that_builds_it() -> None:
     assert models.build(name, (1, 28, 28), 10, seed=0).config == config
     assert name_of(ConvNetConfig(norm="batch")) == "ConvNetBN"
     assert canonical("ConvNet-D3-W128-instance-relu-avg") == "ConvNetD3"
+    assert convnet_config("ConvNet-D2-W64") == ConvNetConfig(depth=2, width=64)
 
 
 @pytest.mark.parametrize(
-    "name", ["ConvNet-D02-W64-batch-relu-avg", "ConvNet-D2-W64-batch-relu", "xConvNet-D2-W64-none-relu-avg"]
+    "name",
+    ["ConvNet-D02-W64-batch-relu-avg", "ConvNet-D2-W64-batch-relu", "ConvNet-D2", "xConvNet-D2-W64-none-relu-avg"],
 )
 def test_a_name_that_spells_no_architecture_is_unknown(name: str) -> None:
     with pytest.raises(UnknownNameError):
