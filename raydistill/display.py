@@ -95,8 +95,8 @@ def noted(display: Display, unit_of: Callable[[int], Unit]) -> Told:
 
     def tell(index: int, text: str) -> None:
         unit = unit_of(index)
+        display.note(f"{unit.kind} {unit.name}: {text}")  # first: writing it down may take a while, and be interrupted
         unit.note(text)
-        display.note(f"{unit.kind} {unit.name}: {text}")
 
     return tell
 

@@ -125,8 +125,8 @@ def _enlarged(searcher: "FromLedger", share: Share, runtime: OnRay) -> Share:
 
 
 def _again(searcher: "FromLedger", number: int, why: str) -> None:
+    searcher.listener.trial_again(number, why)  # first: writing it down may take a while, and be interrupted
     _unit(searcher, number).note(why)
-    searcher.listener.trial_again(number, why)
 
 
 def _unit(searcher: "FromLedger", number: int) -> Unit:
