@@ -81,7 +81,7 @@ class Progress:
         self._trials: dict[int, _Trial] = {}
         self._best: tuple[float, int, str] | None = None
         self._live: Live | None = None
-        self._last_line = 0.0
+        self._last_line, self._last_text = 0.0, ""
         if not self.quiet:
             self._console = Console(file=_Deaf(stream), highlight=False)  # type: ignore[arg-type]
             self._bars = Bars(
@@ -213,8 +213,9 @@ class Progress:
 
     def _line(self, text: str, force: bool = False) -> None:
         now = time.monotonic()
-        if self._live is None and (force or now - self._last_line >= LINE_EVERY):
-            self._last_line = now
+        news = text != self._last_text and now - self._last_line >= LINE_EVERY
+        if self._live is None and (force or news):
+            self._last_line, self._last_text = now, text
             self._console.print(Text(text), soft_wrap=True)
 
     def _best_text(self) -> str:

@@ -67,6 +67,18 @@ def test_lines_come_no_faster_than_every_five_seconds(monkeypatch: pytest.Monkey
     assert re.search(r"search: \d+/1000 trials, about \d+ s left", lines[-1])
 
 
+def test_no_line_is_said_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    stream = io.StringIO()
+    progress = Progress(stream=stream)
+    progress.stage("distill", 100, "steps")
+    for _ in range(5):
+        clock[0] += 60
+        progress.advance("distill", 0)
+    assert stream.getvalue().count("distill: 0/100 steps") == 1
+
+
 def test_a_terminal_shows_running_trials_and_the_best() -> None:
     stream = Terminal()
     progress = Progress(stream=stream)
