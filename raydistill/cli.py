@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 failed while running, 2 wrong input (one line on stderr), 
 Heavy imports stay inside the commands, so ``--help`` and mistakes answer at once.
 """
 
+import errno
 import json
 import os
 import sys
@@ -54,6 +55,11 @@ UsageError: Any = typer.BadParameter.__base__
 ClickException: Any = UsageError.__base__
 
 WRONG_INPUT = (ConfigError, DataError, ArtifactError, EnvironmentIssue)
+
+OF_THE_MACHINE = frozenset(
+    {errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ELOOP}
+)
+"A path or a disk, where no closer look has named it; other errors of the system are bugs and keep their traceback."
 
 GivenOrNone = Annotated[
     str | None,
@@ -304,6 +310,11 @@ def guarded(command: Callable[[], object]) -> int:
         # Whoever read our output has gone, which Typer answers with SystemExit; keep Python from complaining at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in OF_THE_MACHINE:
+            raise
+        place = f"{str(error.filename)[:200]}: " if error.filename else ""
+        return _say(f"raydistill: {place}{error.strerror}; mend that, or choose another place for it", 2)
 
 
 def _say(text: str, code: int) -> int:

@@ -120,6 +120,8 @@ class ImageFolder(Source):
                 f"{directory} has {len(files)} class folder(s), and 2 or more are needed; {self.how_to_get}"
             )
         for name, members in files.items():
+            if not name.isprintable():  # bytes that are no UTF-8 are not, either; no picture or page can show them
+                raise DataError(f"{directory} has a class folder {name!r}, whose name cannot be shown; rename it")
             if not members:
                 known = " ".join(sorted(SUFFIXES))
                 raise DataError(f"{directory / name} holds no images ({known}); add some, or delete the empty folder")
