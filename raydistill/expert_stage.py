@@ -191,17 +191,21 @@ def _not_beside(position: int, text: str) -> None:
     raise _TooTight(text)
 
 
-def overlaps(search: Search, run: Path, data: TrainData, runtime: Runtime) -> bool:
-    """Whether the final distillation can go on while experts are trained: the settings allow it, and two workers fit."""
+def overlaps(search: Search, run: Path, data: TrainData, runtime: Runtime, display: Display) -> bool:
+    """Whether the final distillation can go on while experts are trained; where ``first_experts`` asks for it in vain, why."""
     config, budget = search.distill, search.budget
-    return (
-        isinstance(config, PADConfig)
-        and config.first_experts is not None
-        and not search.space
-        and budget.of("experts") == budget.of("distill")
-        and runtime.capacity(*budget.of("experts")) > 1
-        and missing(search, run, data) > 0
-    )
+    if not isinstance(config, PADConfig) or config.first_experts is None or not missing(search, run, data):
+        return False
+    why = None
+    if search.space:
+        why = "settings are searched with all of them"
+    elif budget.of("experts") != budget.of("distill"):
+        why = "budget.final_cpus is not budget.cpus, or their GPUs differ"
+    elif runtime.capacity(*budget.of("experts")) < 2:
+        why = "only one worker fits"
+    if why:
+        display.note(f"experts and set one after the other, though distill.first_experts={config.first_experts}: {why}")
+    return why is None
 
 
 def _turn(search: Search, todo: Sequence[int], runtime: Runtime) -> int:

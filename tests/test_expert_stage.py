@@ -342,13 +342,20 @@ def test_what_does_not_let_the_set_be_distilled_beside_the_experts(file: Path, t
     data = load_train(plain.data)
     fits = plain.override({"space": {}, "distill.first_experts": 1, "budget.final_cpus": plain.budget.cpus})
 
-    def asked(search: Search, places: int = 2) -> bool:
-        return expert_stage.overlaps(search, tmp_path / "run", data, Places(places))  # type: ignore[arg-type]
+    def asked(search: Search, places: int = 2) -> tuple[bool, str]:
+        said = Notes()
+        given = (search, tmp_path / "run", data, Places(places), said)
+        return expert_stage.overlaps(*given), " ".join(said.notes)  # type: ignore[arg-type]
 
-    assert asked(fits)
-    assert not asked(fits, places=1)
-    for change in ({"distill.first_experts": None}, {"space": plain.space}, {"budget.final_cpus": 3}):
-        assert not asked(fits.override(change))
+    assert asked(fits) == (True, "")
+    assert asked(fits.override({"distill.first_experts": None})) == (False, "")
+    possible, why = asked(fits, places=1)
+    assert not possible
+    assert why.endswith("though distill.first_experts=1: only one worker fits")
+    for change, word in (({"space": plain.space}, "searched"), ({"budget.final_cpus": 3}, "budget.final_cpus")):
+        possible, why = asked(fits.override(change))
+        assert not possible
+        assert word in why
 
 
 @pytest.mark.ray
