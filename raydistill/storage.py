@@ -228,17 +228,20 @@ def held(lock: Path) -> bool:
 
 def unwritable(path: Path, error: Exception, way_out: str = "free space or choose another --out") -> EnvironmentIssue:
     """One line on a file or folder that cannot be written: a ``FullDisk`` where it is the disk of this machine's mirror."""
-    reason = getattr(error, "strerror", None) or str(error)
+    full = _full(error)
+    reason = full or getattr(error, "strerror", None) or str(error)
     if not path.is_relative_to(mirror()):
         return EnvironmentIssue(f"cannot write {path}: {reason}; {way_out}")
-    kind = FullDisk if _is_full(error) else EnvironmentIssue
+    kind = FullDisk if full else EnvironmentIssue
     return kind(f"cannot write {path}: {reason}; free space on {socket.gethostname()} or set RAYDISTILL_CACHE there")
 
 
-def _is_full(error: Exception) -> bool:
-    """safetensors has the system's words, but not its number."""
-    numbers = (errno.ENOSPC, errno.EDQUOT)
-    return getattr(error, "errno", None) in numbers or any(os.strerror(number) in str(error) for number in numbers)
+def _full(error: Exception) -> str | None:
+    """The system's words for a full disk where that is what happened; safetensors has them among its own, without the number."""
+    for number in (errno.ENOSPC, errno.EDQUOT):
+        if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
+            return os.strerror(number)
+    return None
 
 
 def _uri(path: Path) -> str | None:
@@ -333,7 +336,7 @@ def _ask(path: Path, act: Callable[[Any, str], Answer], attempts: int = ATTEMPTS
         except Exception as error:  # each store has its own
             if read and isinstance(error, FileNotFoundError):
                 raise
-            if _is_full(error):
+            if _full(error):
                 raise unwritable(path, error) from error
             if isinstance(error, (*LASTING, FileNotFoundError)) or attempt + 1 == attempts:
                 raise _told(uri, error) from error

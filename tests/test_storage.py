@@ -1,5 +1,6 @@
 """Run folders at an address: mirrors, what a kill leaves in the store, and a search that goes on on an empty machine."""
 
+import errno
 import http.server
 import os
 import shutil
@@ -14,13 +15,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from raydistill import artifacts, definitions, results, storage
 from raydistill.artifacts import MANIFEST, TENSORS, Unit
 from raydistill.data.distilled import DistilledSet
 from raydistill.data.images import Normaliser
 from raydistill.distill import loop
-from raydistill.errors import ConfigError, EnvironmentIssue
+from raydistill.errors import ConfigError, EnvironmentIssue, FullDisk
 from raydistill.runtime.local import Local
 from raydistill.stages import Experiment
 from raydistill.track import Progress
@@ -145,6 +147,27 @@ def test_what_one_machine_writes_another_reads(machine: Callable[[str], None]) -
     storage.fetch(there)
     assert not other.directory.exists(), "what another machine has removed"
     assert torch.equal(artifacts.load_folder(there / "copy", "thing")[1]["x"], NEW["x"])
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "x"), FullDisk, "No space left on device"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "x"), FullDisk, "Disk quota exceeded"),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), FullDisk, "No space left on device"),
+        (SafetensorError("header too large"), EnvironmentIssue, "header too large"),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), EnvironmentIssue, "Permission denied"),
+    ],
+)
+def test_a_full_disk_is_told_in_the_same_words_whoever_met_it(
+    error: Exception, kind: type[EnvironmentIssue], reason: str
+) -> None:
+    said = storage.unwritable(storage.place(f"s3://{BUCKET}/runs/x"), error)
+    assert type(said) is kind
+    assert f"runs/x: {reason}; free space on " in str(said)
+    with_a_disk_of_all = storage.unwritable(Path("/runs/x"), error)
+    assert type(with_a_disk_of_all) is EnvironmentIssue
+    assert str(with_a_disk_of_all) == f"cannot write /runs/x: {reason}; free space or choose another --out"
 
 
 def test_fetching_leaves_what_is_this_machines_own() -> None:
