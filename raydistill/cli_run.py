@@ -14,7 +14,7 @@ import typer
 from raydistill import storage
 from raydistill.cli_options import Address, AsJson, DataRoot, Given, Options, Out, Quiet, Resume, Seed, Set, TrackingUri
 from raydistill.errors import ConfigError, DataError, RaydistillError
-from raydistill.interrupts import Interrupted, interruptible
+from raydistill.interrupts import Interrupted, interrupted, interruptible
 
 if TYPE_CHECKING:
     from raydistill.search.definition import Search
@@ -248,9 +248,11 @@ def _perform(experiment: "Experiment", stages: tuple[str, ...], tracking: "Track
         write_report([folder], folder / "report")
         results.update(folder, report="report/index.html")
         status = "FINISHED"
-    except (Interrupted, KeyboardInterrupt):
+    except BaseException as error:
+        if not interrupted(error):
+            raise
         status = "KILLED"
-        raise
+        raise Interrupted("interrupted") from error
     finally:
         delivery = tracking.close(timeout=60.0 if status == "FINISHED" else 15.0, status=status)
         if (folder / "mlflow.db").exists():

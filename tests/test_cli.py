@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from raydistill import artifacts
+from raydistill.errors import EnvironmentIssue
 from raydistill.interrupts import Interrupted, interruptible
 from tests.tiny import TEXT, call, listing, shell, write_search
 
@@ -307,6 +308,21 @@ def test_signal_that_arrives_twice_is_one_signal() -> None:
         finally:
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_signal_that_c_code_turns_into_another_error_stays_an_interruption() -> None:
+    with pytest.raises(Interrupted), interruptible():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except Interrupted:
+            raise SystemError("returned a result with an exception set") from None
+    with pytest.raises(EnvironmentIssue), interruptible():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except Interrupted:
+            raise EnvironmentIssue("no disk") from None
+    with pytest.raises(SystemError), interruptible():  # no signal came
+        raise SystemError("of its own")
 
 
 def wait_for(process: subprocess.Popen[str], there: Any, seconds: float = 120.0) -> bool:

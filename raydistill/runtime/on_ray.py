@@ -35,6 +35,9 @@ IMPORTING_WORKERS = 16
 REACH_SECONDS = 5.0
 "For a cluster's head to answer."
 
+JOIN_SECONDS = 60.0
+"For the first machine with cores to join a cluster that has none."
+
 KILL_AFTER_MS = 500
 "From asking a worker to end to ending it: what is interrupted goes on from its checkpoint anyway."
 
@@ -100,6 +103,7 @@ class OnRay:
             EnvironmentIssue: only on machines whose disks are full.
         """
         self.ready()
+        room.await_cores(JOIN_SECONDS)
         share = Share(cpus, gpus, accelerator)
         places = room.places(share, self.full)
         if places == 0:

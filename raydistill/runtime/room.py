@@ -1,10 +1,14 @@
 """What a Ray cluster has room for at this moment: nodes come and go."""
 
+import logging
+import time
 from collections.abc import Collection
 from typing import Any
 
 from raydistill.errors import ConfigError, EnvironmentIssue
 from raydistill.runtime.base import Share
+
+logger = logging.getLogger(__name__)
 
 ONE = 0.001
 "Of a node's ``accelerator_type:…`` that a worker takes, as Ray itself does: enough to be placed there, and never used up."
@@ -15,6 +19,17 @@ def alive() -> list[dict[str, Any]]:
     import ray
 
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]  # Ray has no type for it
+
+
+def await_cores(seconds: float) -> None:
+    """Wait until a node has some: a job may begin before the first worker has joined, and all may have been taken away."""
+    until = time.monotonic() + seconds
+    said = False
+    while not any(node["Resources"].get("CPU") for node in alive()) and time.monotonic() < until:
+        if not said:
+            logger.warning("this cluster has no cores; waiting %.0f s for a machine to join", seconds)
+            said = True
+        time.sleep(0.2)
 
 
 def wanted(share: Share) -> dict[str, float]:
