@@ -21,6 +21,11 @@ from raydistill.report.search_blocks import search_blocks
 if TYPE_CHECKING:
     import pandas as pd
 
+STAGE_SECONDS = (
+    "Experts and search: on the wall. The others: of their pieces together, however many ran at once; "
+    "for nas of the trainings on the distilled set."
+)
+
 HALF_LEVEL = 0.5 / 255
 "Of 8-bit grey: values no farther outside black to white are rounding, not meant."
 
@@ -233,7 +238,7 @@ def time_blocks(run: Run) -> list[Block]:
     if stages.empty:
         blocks.append(Missing("results.json is not there or holds no stage yet.", run.resume()))
     else:
-        blocks.append(Table("stages", stages, texts.shown_plain(stages), "Wall-clock seconds of each stage."))
+        blocks.append(Table("stages", stages, texts.shown_plain(stages), STAGE_SECONDS))
     left = tables.unfinished_table(run.path)
     if left.empty:
         blocks.append(Text("No unit of work is left running or failed."))
