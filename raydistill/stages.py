@@ -141,11 +141,8 @@ class Experiment:
             return
         given = (self.search, self.run, self.data, self.runtime)
         with self._timed("experts"):
-            if (
-                "distill" in self._stages
-                and expert_stage.overlaps(*given, self.display)
-                and (unit := self._begin_distill())
-            ):
+            beside = "distill" in self._stages and expert_stage.overlaps(*given, self.display)
+            if beside and (unit := self._begin_distill()):
                 with watched(unit, "distill", self.display):
                     ended = expert_stage.run_experts(*given, self.display, self._distillation(unit))
                 if ended is not None:

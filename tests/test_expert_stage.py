@@ -313,11 +313,16 @@ def test_drivers_killed_at_random_moments_end_with_the_same_files(
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
 
-class Places:
+class Places(Local):
     """A runtime of which only the size is asked."""
 
     def __init__(self, places: int) -> None:
-        self.capacity = lambda *share: places
+        super().__init__()
+        self.places = places
+
+    def capacity(self, cpus: float, gpus: float, accelerator: str | None = None) -> int:
+        """As told."""
+        return self.places
 
 
 @pytest.mark.parametrize(
@@ -334,7 +339,7 @@ def test_the_set_is_begun_when_as_many_experts_have_ended_as_it_needs(
     file: Path, first: int, todo: list[int], places: int, expected: int
 ) -> None:
     search = definitions.load(str(file)).override({"distill.experts.count": 6, "distill.first_experts": first})
-    assert expert_stage._turn(search, todo, Places(places)) == expected  # type: ignore[arg-type]
+    assert expert_stage._turn(search, todo, Places(places)) == expected
 
 
 def test_what_does_not_let_the_set_be_distilled_beside_the_experts(file: Path, tmp_path: Path) -> None:
@@ -344,8 +349,8 @@ def test_what_does_not_let_the_set_be_distilled_beside_the_experts(file: Path, t
 
     def asked(search: Search, places: int = 2) -> tuple[bool, str]:
         said = Notes()
-        given = (search, tmp_path / "run", data, Places(places), said)
-        return expert_stage.overlaps(*given), " ".join(said.notes)  # type: ignore[arg-type]
+        possible = expert_stage.overlaps(search, tmp_path / "run", data, Places(places), said)
+        return possible, " ".join(said.notes)
 
     assert asked(fits) == (True, "")
     assert asked(fits.override({"distill.first_experts": None})) == (False, "")
