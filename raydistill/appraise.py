@@ -11,6 +11,7 @@ from raydistill.evaluate.protocol import protocol as named
 from raydistill.evaluate.scores import interval, possible
 from raydistill.evaluate.students import rate
 from raydistill.models import build
+from raydistill.precision import Precision
 from raydistill.runtime.base import Runtime
 
 
@@ -22,6 +23,7 @@ class Appraisal:
         network: the students' architecture; ``None``: the one distilled with.
         students: how many.
         protocol: ``seed``, ``field`` or ``fast``.
+        precision: what the students are trained in.
         source: data source to test on; ``None``: the set's own.
         seed: names the students' draws.
         data_root: where real data are looked for first.
@@ -37,6 +39,7 @@ class Appraisal:
         network: str | None,
         students: int,
         protocol: str,
+        precision: Precision,
         source: str | None,
         seed: int,
         data_root: Path | None,
@@ -51,7 +54,7 @@ class Appraisal:
         config = images.manifest.get("config", {})
         augment = config.get("augment", source_class(data.source).augment)
         network = network or config.get("network", "ConvNetD3")
-        self.protocol = named(protocol, augment=augment)
+        self.protocol = named(protocol, augment=augment, precision=precision)
         self.network, self.students, self.seed = network, students, seed
         shape, classes = (images.pixels.shape[1], images.pixels.shape[2], images.pixels.shape[3]), len(images.classes)
         build(network, shape, classes, 0)
@@ -64,7 +67,7 @@ class Appraisal:
             raise ConfigError(f"{data.source} has {there}, the set {here}; leave out --data, or name the set's own")
 
     def run(self, runtime: Runtime, display: Display) -> dict[str, Any]:
-        """Train and test the students; ``network``, ``protocol``, ``students`` and ``accuracy`` (mean, ci95, runs)."""
+        """Train and test the students; who they were and their ``accuracy`` (mean, ci95, runs)."""
         display.stage("evaluate", self.students, "students")
         shared = {
             "images": self.images,
@@ -83,6 +86,7 @@ class Appraisal:
         return {
             "network": self.network,
             "protocol": self.protocol.name,
+            "precision": self.protocol.precision,
             "students": self.students,
             "accuracy": about,
         }

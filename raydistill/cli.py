@@ -208,6 +208,10 @@ def evaluate(
     ] = None,
     students: Annotated[int, typer.Option("--students", min=1, help="Networks trained from scratch.")] = 5,
     protocol: Annotated[str, typer.Option("--protocol", help="seed, field or fast.")] = "field",
+    precision: Annotated[
+        Literal["float32", "bfloat16"],
+        typer.Option("--precision", help="What students are trained in; bfloat16 is faster where it is computed in."),
+    ] = "float32",
     source: Annotated[
         str | None, typer.Option("--data", help="Data source to test on. [default: the set's own]")
     ] = None,
@@ -221,7 +225,7 @@ def evaluate(
     from raydistill.appraise import Appraisal
     from raydistill.track import Progress
 
-    appraisal = Appraisal(distilled_set, network, students, protocol, source, seed or 0, data_root)
+    appraisal = Appraisal(distilled_set, network, students, protocol, precision, source, seed or 0, data_root)
     with interruptible(), cli_run.runtime(address) as runtime, cli_run.closing(Progress(quiet)) as progress:
         found = appraisal.run(runtime, progress)
     print(json.dumps(found) if as_json else appraisal.sentence(found))

@@ -157,9 +157,10 @@ def _inside(given: str) -> str:
     Raises:
         ConfigError: it is not sent.
     """
+    from raydistill.definitions import parted
     from raydistill.runtime.jobs import LEFT_OUT
 
-    name, colon, variable = given.partition(":")
+    name, variable = parted(given)
     path = Path(name)
     if not path.is_absolute():
         path = Path.cwd() / path
@@ -172,7 +173,7 @@ def _inside(given: str) -> str:
         ) from None
     if f"/{inside.parts[0]}" in LEFT_OUT:
         raise ConfigError(f"{name}: {inside.parts[0]} is not sent to the cluster; copy the file beside your searches")
-    return f"{inside.as_posix()}{colon}{variable}"
+    return f"{inside.as_posix()}:{variable}" if variable else inside.as_posix()
 
 
 def _there(folder: str) -> str:

@@ -63,7 +63,7 @@ def run(
     if whole is not None:
         from raydistill.report.seed_report import write_page
 
-        write_page(whole, out, given.partition(":")[0], _again(options, settings or [], seed, budget))
+        write_page(whole, out, definitions.parted(given)[0], _again(options, settings or [], seed, budget))
 
 
 def one(search: "Search", stages: tuple[str, ...], options: Options, budget: float | None = None) -> None:

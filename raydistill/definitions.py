@@ -57,15 +57,23 @@ def load_any(given: str, settings: Sequence[str] = (), seed: int | None = None) 
 
 def whole_of(given: str) -> Reproduction | None:
     """The several searches that ``FILE.py:NAME``, which loads, is one of; ``None`` for any other search."""
-    path, _, variable = given.partition(":")
-    if not variable or storage.ADDRESS.match(given):
+    if storage.ADDRESS.match(given):
+        return None
+    path, variable = parted(given)
+    if not variable:
         return None
     found = runpy.run_path(path).get(DEFAULT)
     return found if isinstance(found, Reproduction) and variable in found.parts else None
 
 
+def parted(given: str) -> tuple[str, str]:
+    """``FILE.py`` and ``NAME`` of ``FILE.py:NAME``, the latter empty where none is given; FILE may hold colons too."""
+    file, _, variable = given.rpartition(":")
+    return (file, variable) if file.endswith(".py") else (given, "")
+
+
 def _read(given: str) -> Search | Reproduction:
-    name, _, variable = given.partition(":")
+    name, variable = parted(given)
     path = Path(name)
     if storage.ADDRESS.match(given):
         name, path = given, storage.place(given)

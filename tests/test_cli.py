@@ -198,6 +198,8 @@ def test_evaluate(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = call(capsys, *args).out
     assert f"{100 * document['accuracy']['mean']:.2f} %" in told
     assert "355 test images" in told
+    narrow = json.loads(call(capsys, *args, "--json", "--precision", "bfloat16").out)
+    assert (document["precision"], narrow["precision"]) == ("float32", "bfloat16")
 
 
 def test_evaluate_takes_the_sets_folder_too(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

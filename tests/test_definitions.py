@@ -16,6 +16,14 @@ def test_file_means_its_variable_search(tmp_path: Path) -> None:
     assert definitions.load(f"{path}:other").name == "other"
 
 
+def test_path_may_hold_colons(tmp_path: Path) -> None:
+    folder = tmp_path / "at 12:30"
+    folder.mkdir()
+    path = write_search(folder)
+    assert definitions.load(str(path)).name == "tiny"
+    assert definitions.load(f"{path}:other").name == "other"
+
+
 def test_stored_search_is_the_same(tmp_path: Path) -> None:
     search = definitions.load(str(write_search(tmp_path)))
     artifacts.write_json(tmp_path / "search.json", search.to_json())

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from raydistill.artifacts import units
 from raydistill.errors import RaydistillError
 from raydistill.report import search_figures, tables, texts
 from raydistill.report.blocks import Block, Missing, Picture, Table, Text
 from raydistill.report.run import Run
+from raydistill.search.trials import trial_unit
 
 
 def search_blocks(run: Run) -> list[Block]:
@@ -53,7 +53,7 @@ def _rating(run: Run) -> str:
 
 
 def _curves(run: Run, chosen: int | None) -> list[Block]:
-    trials = {int(unit.name): unit for unit in units(run.path, "trial")}
+    trials = {number: trial_unit(run.path, number) for number in run.trials["number"].tolist()}
     losses = {number: tables.curve(unit, "loss") for number, unit in trials.items()}
     rungs = {number: tables.curve(unit, "val_accuracy") for number, unit in trials.items()}
     if not any(len(steps) for steps, _ in losses.values()):

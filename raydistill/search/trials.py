@@ -102,8 +102,8 @@ def read_trial(unit: Unit) -> TrialRecord | None:
 
 
 def read_trials(run: Path) -> list[TrialRecord]:
-    """All begun trials of a run folder, by number."""
-    records = [read_trial(unit) for unit in units(run, "trial")]
+    """All begun trials of a run folder, by number; a folder that is not named by one, such as a copy, is none."""
+    records = [read_trial(unit) for unit in units(run, "trial") if unit.name.isdecimal()]
     return sorted((r for r in records if r is not None), key=lambda r: r.number)
 
 

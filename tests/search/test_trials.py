@@ -1,5 +1,6 @@
 """The trials as read back from the run folder."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,13 @@ def test_trials_come_in_number_order_beyond_four_digits(tmp_path: Path) -> None:
     for number in (10000, 3, 9999):
         trial_unit(tmp_path, number).begin("f", {}, {})
     assert [r.number for r in read_trials(tmp_path)] == [3, 9999, 10000]
+
+
+def test_a_copied_folder_is_no_trial(tmp_path: Path) -> None:
+    trial_unit(tmp_path, 3).begin("f", {}, {})
+    folder = trial_unit(tmp_path, 3).directory
+    shutil.copytree(folder, folder.with_name("0003 copy"))
+    assert [r.number for r in read_trials(tmp_path)] == [3]
 
 
 def test_best_is_the_completed_trial_of_highest_accuracy_and_the_earlier_of_equals() -> None:
