@@ -87,7 +87,9 @@ def read_json(path: Path, way_out: str = AGAIN) -> dict[str, Any]:
         raise ArtifactError(
             f"no {path.name} in {storage.shown(path.parent)}; is this a folder that raydistill wrote?"
         ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ArtifactError(f"{path} is damaged ({error}){way_out}") from None
     if not isinstance(found, dict):
         raise ArtifactError(f"{path} is damaged (it holds no names){way_out}")

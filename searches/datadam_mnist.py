@@ -2,6 +2,7 @@
 
     raydistill run searches/datadam_mnist.py --data-root DIR            tuned settings, from real images
     raydistill run searches/datadam_mnist.py:noise                      the same from noise
+    raydistill run searches/datadam_mnist.py:multiformation   four smaller images in the place of each (IDC's factor 2)
     raydistill run searches/datadam_mnist.py:tune                       search the settings with Optuna on Ray Tune
     raydistill run searches/datadam_mnist.py:paper                      the paper's settings
     raydistill run searches/datadam_mnist.py:code                       the released code's
@@ -56,6 +57,12 @@ def mnist(name: str, settings: dict[str, Any], evaluate: EvaluateConfig = FIELD,
 
 search = mnist("", TUNED)
 noise = mnist("_noise", {**TUNED, "init": "noise"})
+# The same storage holds 40 images of half the side a class; an iteration takes three times as long and fewer are needed.
+multiformation = mnist(
+    "_multiformation",
+    {**TUNED, "factor": 2, "iterations": 4000},
+    FIELD.model_copy(update={"baselines": ("initial", *FIELD.baselines)}),
+)
 paper = mnist("_paper", PRESETS["paper"])
 code = mnist("_code", PRESETS["code"])
 seed_report = mnist("_seed_report", PRESETS["seed_report"], SEED)

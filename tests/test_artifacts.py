@@ -337,3 +337,9 @@ def test_fingerprint_of_parts_depends_on_each_and_on_their_borders() -> None:
     }
     assert len(made) == 5
     assert all(len(f) == 16 for f in made)
+
+
+def test_what_cannot_be_read_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "a.json").mkdir()
+    refused(lambda: read_json(tmp_path / "a.json"), "a.json cannot be read: Is a directory")
+    refused(lambda: read_json(tmp_path / ("x" * 300) / "a.json"), "cannot be read: File name too long")
