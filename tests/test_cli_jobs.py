@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from raydistill.runtime import jobs as module
+from tests.runtime import cluster
 from tests.runtime.dashboard import TOKEN, Dashboard, serving
 from tests.tiny import call, shell, write_search
 
@@ -17,6 +18,7 @@ from tests.tiny import call, shell, write_search
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder: a search, and nothing that says where or who."""
+    cluster.end()
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

@@ -6,6 +6,7 @@ with this process and prints nothing. It starts in a thread, so that PyTorch and
 
 import atexit
 import fcntl
+import importlib
 import importlib.util
 import logging
 import os
@@ -204,6 +205,8 @@ class OnRay:
         _change_environment(changes)
         from ray._private import ray_constants
 
+        raylet = importlib.import_module("ray._raylet")  # its stub does not know the loader
+        raylet.AuthenticationTokenLoader.instance().reset_cache()  # else the token of a cluster that this process had before
         # For who imported Ray before.
         _set(self._undo, ray_constants, "ENABLE_RAY_CLUSTER", False)
         _set(self._undo, ray_constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV", False)

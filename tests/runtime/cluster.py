@@ -1,10 +1,17 @@
-"""One private Ray cluster for all tests of a session: starting one takes longer than all that they do with it."""
+"""One private Ray cluster for the tests of a session: starting one takes longer than all that they do with it."""
 
 from functools import cache
 
 from raydistill.runtime.on_ray import OnRay, connect
 
 MARK = "RAYDISTILL_TEST_MARK"
+
+
+def end() -> None:
+    """For tests that change the token of this process, with which a cluster that runs could not be talked to any more."""
+    if cluster.cache_info().currsize:
+        cluster().close()
+        cluster.cache_clear()
 
 
 @cache

@@ -12,12 +12,14 @@ import pytest
 from raydistill.errors import ConfigError, EnvironmentIssue, UnknownNameError
 from raydistill.runtime import jobs as module
 from raydistill.runtime.jobs import Jobs, checked
+from tests.runtime import cluster
 from tests.runtime.dashboard import TOKEN, Dashboard, serving
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home folder, and nothing that says where or who."""
+    cluster.end()
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

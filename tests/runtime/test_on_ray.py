@@ -200,6 +200,7 @@ def test_a_cluster_that_is_not_there_is_one_line_and_soon() -> None:
 
 WHOLE_LIFE = """
 import os, signal, sys, time
+from contextlib import ExitStack
 from pathlib import Path
 from raydistill.runtime.on_ray import connect
 import ray
@@ -218,6 +219,10 @@ runtime.close()
 runtime.close()
 print(session.exists())
 print((dict(os.environ), sys.dont_write_bytecode, sys.pycache_prefix) == before)
+with ExitStack() as end:
+    end.callback((second := connect("local", cpus=1, imports=())).close)
+    second.ready()
+    print(len(ray.nodes()))
 """
 
 
@@ -229,6 +234,6 @@ def test_a_private_cluster_comes_in_the_background_and_leaves_nothing() -> None:
     ended = subprocess.run(
         [sys.executable, "-c", WHOLE_LIFE], env=environment, capture_output=True, text=True, timeout=300, check=True
     )
-    assert ended.stdout.split() == ["False", "True", "handled", "True", "False", "True"]
+    assert ended.stdout.split() == ["False", "True", "handled", "True", "False", "True", "1"]
     assert ended.stderr == ""
     assert home.exists() == before

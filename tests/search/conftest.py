@@ -6,7 +6,7 @@ from raydistill.runtime.on_ray import OnRay
 from tests.runtime.cluster import cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def on_ray() -> OnRay:
     """The session's Ray cluster."""
     return cluster()
