@@ -3,6 +3,7 @@
     raydistill run searches/datadam_mnist.py --data-root DIR            tuned settings, from real images
     raydistill run searches/datadam_mnist.py:noise                      the same from noise
     raydistill run searches/datadam_mnist.py:multiformation             four smaller images in the place of each (IDC's factor 2)
+    raydistill run searches/datadam_mnist.py:multiformation_noise       the same from noise
     raydistill run searches/datadam_mnist.py:tune                       search the settings with Optuna on Ray Tune
     raydistill run searches/datadam_mnist.py:paper                      the paper's settings
     raydistill run searches/datadam_mnist.py:code                       the released code's
@@ -58,11 +59,10 @@ def mnist(name: str, settings: dict[str, Any], evaluate: EvaluateConfig = FIELD,
 search = mnist("", TUNED)
 noise = mnist("_noise", {**TUNED, "init": "noise"})
 # The same storage holds 40 images of half the side a class; an iteration takes nearly four times as long, and fewer do.
-multiformation = mnist(
-    "_multiformation",
-    {**TUNED, "factor": 2, "iterations": 4000},
-    FIELD.model_copy(update={"baselines": ("initial", *FIELD.baselines)}),
-)
+PARTS = {**TUNED, "factor": 2, "iterations": 4000}
+WITH_START = FIELD.model_copy(update={"baselines": ("initial", *FIELD.baselines)})
+multiformation = mnist("_multiformation", PARTS, WITH_START)
+multiformation_noise = mnist("_multiformation_noise", {**PARTS, "init": "noise"})
 paper = mnist("_paper", PRESETS["paper"])
 code = mnist("_code", PRESETS["code"])
 seed_report = mnist("_seed_report", PRESETS["seed_report"], SEED)
