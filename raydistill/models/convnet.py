@@ -8,7 +8,7 @@ Shapes: n images, K channels, H×W pixels, W_l = width, h_l×w_l the side of blo
 """
 
 import functools
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -90,10 +90,16 @@ class ConvNet(nn.Module):
     def features(self, x: Tensor) -> Features:
         """Maps after each activation, the flattened output of the last block, and the logits, for ``x`` [n, K, H, W]."""
         maps = []
+        # Without a norm the maps may be a view, in whose place ``ReluPool`` could not write.
+        fused = (self.config.activation, self.config.pooling) == ("relu", "avg") and self.config.norm != "none"
         for block in self.blocks:
-            x = self._activate(block(x))
-            maps.append(x)
-            x = self._pool(x)
+            x = block(x)
+            if fused and _pools_by_product(x):
+                active, x = ReluPool.apply(x)
+            else:
+                active = self._activate(x)
+                x = self._pool(active)
+            maps.append(active)
         embedding = x.flatten(1)
         return Features(maps, embedding, self.classifier(embedding))
 
@@ -184,6 +190,39 @@ class OneChannelBlock(nn.Sequential):
         return torch.ops.aten._unsafe_view(maps, shape)  # type: ignore[no-any-return]
 
 
+class ReluPool(torch.autograd.Function):
+    """ReLU in place and ``average_pool``; the way back writes the gradient of the maps once and changes it in place.
+
+    Autograd alone would write it three times: from the pooled maps, with what attention adds, and without the negative ones.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps [n, W, h, w], in the memory of ``x``, and pooled [n, W, h/2, w/2]."""
+        maps = F.relu_(x)
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(maps)
+        ctx.set_materialize_grads(False)
+        return maps, average_pool(maps)
+
+    @staticmethod
+    def backward(ctx: Any, of_maps: Tensor | None, of_pooled: Tensor | None) -> Tensor | None:
+        """Gradient of the block's output, from those of both results."""
+        (maps,) = ctx.saved_tensors
+        gradient = of_maps
+        if of_pooled is not None:
+            gradient = (of_pooled.to(maps.dtype) @ _pooling_matrix(maps.shape[3], maps.dtype).T).view(maps.shape)
+            if of_maps is not None:
+                gradient = gradient.add(of_maps) if torch.is_grad_enabled() else gradient.add_(of_maps)
+        if gradient is None:
+            return None
+        if torch.is_grad_enabled() or gradient is of_maps:  # its own gradient will be asked for; or it is not ours
+            positive: Tensor = torch.ops.aten.threshold_backward(gradient, maps, 0)
+            return positive
+        torch.ops.aten.threshold_backward.grad_input(gradient, maps, 0, grad_input=gradient)
+        return gradient
+
+
 def average_pool(x: Tensor) -> Tensor:
     """2×2 average pooling with stride 2 of ``x`` [n, W, h, w]; an odd last row or column is left out.
 
@@ -191,10 +230,14 @@ def average_pool(x: Tensor) -> Tensor:
     [2w, w/2]: in bfloat16 forward and backward take an eighth of ``avg_pool2d``'s time, in float32 under half.
     """
     n, channels, h, w = x.shape
-    if x.device.type != "cpu" or h % 2 or w % 2:
+    if not _pools_by_product(x):
         return F.avg_pool2d(x, 2)
     rows = x.reshape(n, channels, h // 2, 2 * w)
     return rows @ _pooling_matrix(w, x.dtype)
+
+
+def _pools_by_product(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.shape[2] % 2 == x.shape[3] % 2 == 0
 
 
 @functools.lru_cache(maxsize=64)

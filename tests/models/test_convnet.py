@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from raydistill import models
 from raydistill.errors import ConfigError
-from raydistill.models.convnet import ConvNet, ConvNetConfig, Norm, OneChannelBlock, OneChannelConv
+from raydistill.models.convnet import ConvNet, ConvNetConfig, Norm, OneChannelBlock, OneChannelConv, ReluPool
 from tests.models import checks
 
 
@@ -63,6 +63,32 @@ def test_one_channel_block_in_bfloat16_is_as_close_as_bfloat16_allows() -> None:
     for maps in (mixed, narrow):
         assert maps.dtype == torch.bfloat16
         assert float((maps.float() - wide).norm() / wide.norm()) < 0.005
+
+
+@pytest.mark.parametrize("read", ["both", "maps", "pooled"])
+def test_relu_with_pooling_has_the_gradients_of_the_two(read: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, 4, 6, generator=generator, dtype=torch.float64).requires_grad_()
+    seen: dict[str, tuple[int, ...]] = {"both": (0, 1), "maps": (0,), "pooled": (1,)}
+
+    def ours(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        found = ReluPool.apply(x.clone())
+        return tuple(found[i] for i in seen[read])
+
+    def plain(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        maps = torch.relu(x)
+        return tuple((maps, torch.nn.functional.avg_pool2d(maps, 2))[i] for i in seen[read])
+
+    def gradient(form: object) -> torch.Tensor:
+        assert callable(form)
+        (found,) = torch.autograd.grad(sum(part.square().sum() for part in form(x)), x)
+        assert isinstance(found, torch.Tensor)
+        return found
+
+    torch.testing.assert_close(ours(x), plain(x))
+    torch.testing.assert_close(gradient(ours), gradient(plain))
+    assert torch.autograd.gradcheck(ours, x)
+    assert torch.autograd.gradgradcheck(ours, x)
 
 
 def test_only_28_by_28_digits_are_padded() -> None:
