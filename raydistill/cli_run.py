@@ -279,7 +279,7 @@ def _conclude(folder: Path, delivery: "Delivery", ui: str) -> None:
 @contextmanager
 def runtime(address: str | None) -> Iterator[Any]:
     """Where work runs, see ``--address``; closed at the end."""
-    from raydistill.runtime.base import ALLOCATOR
+    from raydistill.runtime.base import worker_environment
 
     if address == "in-process":
         from raydistill.runtime.local import Local
@@ -289,7 +289,7 @@ def runtime(address: str | None) -> Iterator[Any]:
     from raydistill.runtime.on_ray import connect
 
     with redirect_stdout(sys.stderr):  # Ray says there which node died; stdout is for results
-        computes = connect(address, environment=ALLOCATOR)
+        computes = connect(address, environment=worker_environment())
         try:
             yield computes
         finally:

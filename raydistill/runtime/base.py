@@ -1,6 +1,7 @@
 """Where work runs. ``Local`` is this process; ``OnRay`` a machine's cores or a cluster. Equal calls give equal numbers."""
 
 import ctypes
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,18 @@ ALLOCATOR = {
 }
 "Environment of worker processes, see ``keep_freed_memory``. One arena: Tune runs trials in threads, and the arenas that "
 "threads get of their own hold no tensor above 64 MB, so those were mapped anew all the same (measured: 1.5 times slower)."
+
+WAITING = {"GOMP_SPINCOUNT": "5000"}
+"""How long a thread of a worker turns in a circle for the others before it gives its core away (libgomp, per piece of work).
+
+Ray makes its workers yield to everything else. Where another process takes a core, the thread there hardly has its turn, and
+while the others keep theirs busy with waiting, the kernel moves nothing: one iteration of DataDAM on two threads took 11.4 s
+beside one busy process, with this 0.9 s, and 0.3 s alone either way (``bench_beside.py``)."""
+
+
+def worker_environment() -> dict[str, str]:
+    """What worker processes start with; how their threads wait is left to whoever has set it."""
+    return ALLOCATOR | ({} if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys() else WAITING)
 
 
 class Share(NamedTuple):

@@ -32,7 +32,7 @@ from raydistill.models.convnet import LEAKY_SLOPE
 from raydistill.nas import rank, summary
 from raydistill.nas.space import NASConfig
 from raydistill.nas_stage import run_nas
-from raydistill.runtime.base import ALLOCATOR
+from raydistill.runtime.base import worker_environment
 from raydistill.runtime.on_ray import connect
 from raydistill.search.definition import Search
 from raydistill.seeding import torch_generator
@@ -101,7 +101,7 @@ def stage(data: TrainData, images: DistilledSet) -> tuple[float, str]:
         run = Path(folder) / search.name
         results.open_run(search, run, resume=False)
         started = time.perf_counter()
-        runtime = connect("local", environment=ALLOCATOR)
+        runtime = connect("local", environment=worker_environment())
         try:
             run_nas(search, run, data, images, runtime, Progress(quiet=True))
             seconds = time.perf_counter() - started

@@ -22,7 +22,7 @@ from raydistill.data.load import load_train
 from raydistill.distill import loop
 from raydistill.errors import ArtifactError
 from raydistill.evaluate import students
-from raydistill.runtime.base import ALLOCATOR
+from raydistill.runtime.base import worker_environment
 from raydistill.search.objective import Engine
 from raydistill.search.trials import SETTLED
 
@@ -96,7 +96,7 @@ def share(definition: str, settings: list[str], root: Path | None, folder: Path)
     one = definitions.load(definition, [*settings, "budget.trials=1", "budget.parallel=1"], 0)
     data, note, run = load_train(one.data, root), folder / "work.jsonl", folder / "one"
     run.mkdir()
-    runtime = connect("local", environment=ALLOCATOR)
+    runtime = connect("local", environment=worker_environment())
     try:
         run_search(one, run, data, runtime, engine=timed_engine(note))
     finally:

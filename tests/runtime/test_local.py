@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from raydistill.errors import ConfigError, OutOfGPUMemory, OutOfMemory
+from raydistill.runtime.base import ALLOCATOR, WAITING, worker_environment
 from raydistill.runtime.local import Local
 from tests.runtime import work
 
@@ -56,3 +57,12 @@ def test_memory_that_does_not_suffice_is_one_line(error: Exception, named: type[
 def test_other_errors_stay_what_they_are() -> None:
     with pytest.raises(RuntimeError, match=r"^mat1 and mat2$"):
         list(Local().map(work.fail, [{"error": RuntimeError("mat1 and mat2")}], {}))
+
+
+@pytest.mark.parametrize("name", ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"])
+def test_how_threads_wait_is_left_to_whoever_has_set_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for other in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(other, raising=False)
+    assert worker_environment() == ALLOCATOR | WAITING
+    monkeypatch.setenv(name, "active")
+    assert worker_environment() == ALLOCATOR
