@@ -6,8 +6,12 @@ Students, their epochs and the networks of NAS are part of what a figure means, 
 from collections.abc import Mapping
 
 from raydistill.errors import ConfigError
+from raydistill.expert_stage import wanted
 from raydistill.plan import Forecast, counts, duration
 from raydistill.search.definition import Search
+
+STAGES = ("experts", "search", "evaluate", "nas")
+"What takes the time that it takes."
 
 STEPS = 40
 "Halvings of the interval in which the share of the iterations is sought."
@@ -24,23 +28,20 @@ def fitted(searches: Mapping[str, Search], forecasts: Mapping[str, Forecast], mi
     Raises:
         ConfigError: what does not depend on the iterations takes longer.
     """
-    rest = sum(cost.seconds for found in forecasts.values() for cost in found.costs if cost.stage != "distill")
-    if rest >= 60 * minutes:
-        parts = {
-            stage: sum(cost.seconds for found in forecasts.values() for cost in found.costs if cost.stage == stage)
-            for stage in ("experts", "search", "evaluate", "nas")
-        }
-        told = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in parts.items() if seconds)
+    rest = _rest(searches, forecasts)
+    if sum(rest.values()) >= 60 * minutes:
+        told = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in rest.items() if seconds)
         raise ConfigError(
-            f"--budget {minutes:g}: only iterations are lowered, and the rest takes {duration(rest)} ({told}); give more "
-            "minutes, or ask for less of the rest, such as --set evaluate.students=2"
+            f"--budget {minutes:g}: only iterations are lowered, and the rest takes {duration(sum(rest.values()))} ({told}); "
+            "give more minutes, or ask for less of the rest, such as --set evaluate.students=2"
         )
+    left = 60 * minutes - sum(rest.values())
     low, high = 0.0, 1.0
-    if rest + _distilling(searches, forecasts, high) <= 60 * minutes:
+    if _distilling(searches, forecasts, high) <= left:
         return dict(searches)
     for _ in range(STEPS):
         share = (low + high) / 2
-        if rest + _distilling(searches, forecasts, share) <= 60 * minutes:
+        if _distilling(searches, forecasts, share) <= left:
             low = share
         else:
             high = share
@@ -58,6 +59,18 @@ def with_length(search: Search, iterations: int) -> Search:
     if path in search.final:
         return search.override({"final": {**search.final, path: iterations}})
     return search.override({path: iterations})
+
+
+def _rest(searches: Mapping[str, Search], forecasts: Mapping[str, Forecast]) -> dict[str, float]:
+    """Seconds of each stage but the last distillations; of experts that several searches share, those of one."""
+    seconds, trained = dict.fromkeys(STAGES, 0.0), []
+    for name, search in searches.items():
+        experts = (search.data, wanted(search))
+        for cost in forecasts[name].costs:
+            if cost.stage in seconds and not (cost.stage == "experts" and experts in trained):
+                seconds[cost.stage] += cost.seconds
+        trained.append(experts)
+    return seconds
 
 
 def _share(search: Search, share: float) -> int:

@@ -44,6 +44,17 @@ def test_all_searches_have_the_same_share_and_fit_together() -> None:
     assert budget.length(found["a"]) == pytest.approx(420, abs=2)
 
 
+def test_experts_that_searches_share_are_trained_once() -> None:
+    settings = {"iterations": 1000, "experts": {"count": 4}}
+    one, two = (Search.parse({"name": name, "distill": {"method": "PAD", **settings}}) for name in ("one", "two"))
+    more = two.override({"distill.experts.count": 5})
+    costs = [Cost("experts", "epochs", 1, 60, 1), Cost("distill", "2 student steps", 10000, 0.1, 1)]
+    told = Forecast(costs, 0, 0, 0)
+    for searches, minutes in (({"a": one, "b": two}, 11), ({"a": one, "b": more}, 12)):
+        found = budget.fitted(searches, dict.fromkeys(searches, told), minutes)
+        assert [budget.length(search) for search in found.values()] == [pytest.approx(300, abs=1)] * 2
+
+
 def test_the_final_length_is_the_one_that_counts() -> None:
     space = {"distill.lr_img": Float(low=0.1, high=1).to_json()}
     longer = search(space=space, final={"distill.iterations": 2000})
