@@ -25,7 +25,7 @@ WAITING = {"GOMP_SPINCOUNT": "5000"}
 
 Ray makes its workers yield to everything else. Where another process takes a core, the thread there hardly has its turn, and
 while the others keep theirs busy with waiting, the kernel moves nothing: one iteration of DataDAM on two threads took 11.4 s
-beside one busy process, with this 0.9 s, and 0.3 s alone either way (``bench_beside.py``)."""
+beside one busy process, with this 0.9 s; alone, 0.30 and 0.31 s (``bench_beside.py``)."""
 
 
 def worker_environment() -> dict[str, str]:
