@@ -24,8 +24,8 @@ WAITING = {"GOMP_SPINCOUNT": "5000"}
 """How long a thread of a worker turns in a circle for the others before it gives its core away (libgomp, per piece of work).
 
 Ray makes its workers yield to everything else. Where another process takes a core, the thread there hardly has its turn, and
-while the others keep theirs busy with waiting, the kernel moves nothing: one iteration of DataDAM on two threads took 11.4 s
-beside one busy process, with this 0.9 s; alone, 0.30 and 0.31 s (``bench_beside.py``)."""
+while the others keep theirs busy with waiting, the kernel moves nothing: one iteration of DataDAM on two threads took 11.6 s
+beside one busy process, with this 0.96 s; alone, 0.30 and 0.31 s (``bench_beside.py``)."""
 
 
 def worker_environment() -> dict[str, str]:
