@@ -34,7 +34,7 @@ def run(
             "--budget",
             metavar="MINUTES",
             min=0.1,
-            help="Lower the iterations of what is not begun until the forecast fits; nothing else is changed.",
+            help="Lower iterations, students and epochs on all images of what is not begun until the forecast fits.",
         ),
     ] = None,
     seed: Seed = None,
@@ -153,24 +153,34 @@ def fitted(
 ) -> "dict[str, Search]":
     """The searches at the lengths that fit into the time; those begun earlier keep the lengths that they began with."""
     from raydistill import budget, plan, results
+    from raydistill.search.lengths import lengths, with_lengths
     from raydistill.stages import Experiment
 
-    begun, forecasts = {}, {}
+    begun: dict[str, Search] = {}
+    fresh: dict[str, Experiment] = {}
+    known: plan.Known = {}
     for name, search in searches.items():
         folder = options.out / search.name
         if options.resume and os.path.exists(folder / results.SEARCH):
-            begun[name] = budget.with_length(search, budget.length(results.stored(folder)))
+            before = lengths(results.stored(folder))
+            begun[name] = with_lengths(search, {path: before.get(path, n) for path, n in lengths(search).items()})
             continue
-        progress.note(f"timing pieces of {search.name}")
-        experiment = Experiment(search, folder, computes, progress, options.data_root)
-        experiment.check(STAGES)
-        experiment.settle()
-        forecasts[name] = plan.forecast(experiment.search, experiment.data, computes, options.data_root)
-    fresh = budget.fitted({name: searches[name] for name in forecasts}, forecasts, minutes)
-    for name, search in fresh.items():
-        lengths = f"{budget.length(search)} of {budget.length(searches[name])} iterations"
-        progress.note(f"{search.name}: {lengths} within {minutes:g} minutes")
-    return {name: fresh.get(name) or begun[name] for name in searches}
+        fresh[name] = Experiment(search, folder, computes, progress, options.data_root)
+        fresh[name].check(STAGES)
+        fresh[name].settle()
+
+    def forecast(name: str, search: "Search") -> "plan.Forecast":
+        if search == fresh[name].search:
+            progress.note(f"timing pieces of {search.name}")
+        return plan.forecast(search, fresh[name].data, computes, options.data_root, known)
+
+    short = budget.fitted({name: experiment.search for name, experiment in fresh.items()}, forecast, minutes)
+    for name, search in short.items():
+        before, after = lengths(searches[name]), lengths(search)
+        told = ", ".join(f"{path} {after[path]} of {before[path]}" for path in before)
+        progress.note(f"{search.name} within {minutes:g} minutes: {told}")
+        begun[name] = with_lengths(searches[name], after)
+    return {name: begun[name] for name in searches}
 
 
 def _arrive(options: Options, *searches: "Search") -> None:

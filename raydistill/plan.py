@@ -31,6 +31,8 @@ from raydistill.search.stopping import rungs
 from raydistill.seeding import torch_generator
 
 TIMED_STEPS = 3
+LONG = 10**9
+"Iterations among which every phase comes."
 GPU_TAKEN, GPU_TOTAL = "gpu_taken", "gpu_total"
 JUDGED = 500
 "Images that a test pass is timed on."
@@ -81,13 +83,30 @@ class Forecast(NamedTuple):
         return {"costs": rows, "seconds": self.seconds, **disk, "memory_bytes": self.memory}
 
 
-def forecast(search: Search, data: TrainData, runtime: Runtime, data_root: Path | None = None) -> Forecast:
-    """Time pieces of a search's work on ``runtime`` and count how many there are."""
-    plan = _Plan(search, data, runtime)
+Known = dict[str, dict[str, float]]
+"What was timed → its seconds by name."
+
+
+def forecast(
+    search: Search, data: TrainData, runtime: Runtime, data_root: Path | None = None, known: Known | None = None
+) -> Forecast:
+    """Time pieces of a search's work on ``runtime`` and count how many there are.
+
+    Args:
+        search: the search.
+        data: its training and validation images.
+        runtime: where the work would be done.
+        data_root: where the test images are.
+        known: of earlier forecasts on this runtime; what is in it is not timed again, what is new is added.
+    """
+    known = {} if known is None else known
+    plan = _Plan(search, data, runtime, known)
     plan.experts()
     plan.trials()
     plan.distill()
-    plan.evaluate(len(load_test(search.data, data_root)))
+    tests = known.get(str(search.data)) or {"images": float(len(load_test(search.data, data_root)))}
+    known[str(search.data)] = tests
+    plan.evaluate(int(tests["images"]))
     plan.nas()
     want = expert_stage.wanted(search)
     disk = peak = 0
@@ -105,7 +124,7 @@ def gpu_memory(
 
     Stages that have nothing to do are left out.
     """
-    plan = _Plan(search, data, runtime, alone=True)
+    plan = _Plan(search, data, runtime, {}, alone=True)
     tried: dict[Stage, Callable[[], None]] = {
         "experts": plan.experts,
         "search": plan.trials,
@@ -137,8 +156,8 @@ def expected_trials(budget: Budget, iterations: int) -> list[tuple[int, int, flo
 class _Plan:
     """The forecast under way: ``costs`` so far, and how to time a piece."""
 
-    def __init__(self, search: Search, data: TrainData, runtime: Runtime, alone: bool = False) -> None:
-        self.search, self.data, self.runtime, self.alone = search, data, runtime, alone
+    def __init__(self, search: Search, data: TrainData, runtime: Runtime, known: Known, alone: bool = False) -> None:
+        self.search, self.data, self.runtime, self.known, self.alone = search, data, runtime, known, alone
         self.costs: list[Cost] = []
         self.memory = 0
         self.on_gpu: dict[Stage, tuple[int, int]] = {}
@@ -161,7 +180,7 @@ class _Plan:
         if not self.search.space:
             return
         budget, own = self.search.budget, self.search.without_space().distill
-        timed = self._time("search", "iterations", budget.parallel, config=own)
+        timed = self._phases("search", own, budget.parallel)
         rating = self._student("search", own.network, budget.validation, own, len(self.data.val), budget.parallel)
         for low, high, trials in expected_trials(budget, own.iterations):
             before, after = counts(own, low), counts(own, high)
@@ -175,7 +194,7 @@ class _Plan:
         if self.search.space and not self.search.final:
             return
         config = self.search.without_space().override(self.search.final).distill
-        timed = self._time("distill", "iterations", 1, config=config)
+        timed = self._phases("distill", config, 1)
         for name, count in counts(config, config.iterations).items():
             self._add("distill", name, count, timed[name], 1)
 
@@ -233,17 +252,26 @@ class _Plan:
         steps = -(-(images or len(self.data.train)) // protocol.batch)
         return len(protocol.rates()) * steps * timed["step"] + judged * timed["judged"]
 
+    def _phases(self, stage: Stage, config: MethodConfig, workers: int) -> dict[str, float]:
+        """Seconds of an iteration of each phase, of those too that come only if the distillation is longer."""
+        return self._time(stage, "iterations", workers, config=config.model_copy(update={"iterations": LONG}))
+
     def _time(self, stage: Stage, kind: str, workers: int, **item: Any) -> dict[str, float]:
         """Seconds by name, the mean of as many workers as will do this work at once."""
         share = self.search.budget.of(stage)
         at_once = 1 if self.alone else min(workers, self.runtime.capacity(*share))
         items = [{"kind": kind, **item}] * max(1, at_once)
-        found = [timed for _, timed in self.runtime.map(time_piece, items, {"data": self.data}, *share)]
-        self.memory = max(self.memory, *(int(timed.pop("memory")) for timed in found))
+        what = f"{self.search.data} {share} {len(items)} {kind} {_told(item)}"
+        if what not in self.known:
+            found = [timed for _, timed in self.runtime.map(time_piece, items, {"data": self.data}, *share)]
+            reduced = {"memory": max, GPU_TAKEN: min, GPU_TOTAL: min}
+            self.known[what] = {name: reduced.get(name, statistics.fmean)(t[name] for t in found) for name in found[0]}
+        timed = dict(self.known[what])
+        self.memory = max(self.memory, int(timed.pop("memory")))
         if share.gpus:
-            taken, total = (int(min(timed.pop(name) for timed in found)) for name in (GPU_TAKEN, GPU_TOTAL))
+            taken, total = (int(timed.pop(name)) for name in (GPU_TAKEN, GPU_TOTAL))
             self.on_gpu[stage] = max(self.on_gpu.get(stage, (0, 0)), (taken, total))
-        return {name: statistics.fmean(timed[name] for timed in found) for name in found[0]}
+        return timed
 
     def _add(
         self,
@@ -257,6 +285,16 @@ class _Plan:
     ) -> None:
         at_once = max(1, min(workers, self.runtime.capacity(*self.search.budget.of(stage))))
         self.costs.append(Cost(stage, what, count, each, at_once, max(1, pieces), kinds))
+
+
+def _told(item: dict[str, Any]) -> dict[str, Any]:
+    """What the seconds of a piece depend on: not its protocol's name and length, nor what a distillation begins with."""
+    told = dict(item)
+    if "recipe" in item:
+        told["recipe"] = item["recipe"].model_dump(include=set(Recipe.model_fields))
+    if "config" in item:
+        told["config"] = item["config"].model_dump(exclude={"init"})
+    return told
 
 
 def time_piece(*, data: TrainData, kind: str, device: str, **item: Any) -> dict[str, float]:

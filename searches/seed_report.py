@@ -2,7 +2,7 @@
 
     raydistill run searches/seed_report.py --data-root DIR              every part whose data are there; then the page
     raydistill run searches/seed_report.py --data-root DIR --resume     goes on; parts, students and networks that are done stay
-    raydistill run searches/seed_report.py --budget 180                 iterations lowered until the forecast fits
+    raydistill run searches/seed_report.py --budget 180                 lengths lowered until the forecast fits
     raydistill run searches/seed_report.py:mnist_datadam                one part; :mnist_datadam_noise, :mnist_pad, …
     raydistill run searches/seed_report.py:mnist_datadam --resume --set 'evaluate.also.cross.networks=["VGG11","ResNet18"]'
 

@@ -81,7 +81,7 @@ def test_run_does_what_can_be_done_and_goes_on(file: Path, tmp_path: Path, capsy
         "done": ["mnist_datadam", "mnist_datadam_noise"],
     }
     assert "mhist_datadam is left out: " in said.err
-    assert "both_real: 4 of 4 iterations within 60 minutes" in said.err
+    assert "both_real within 60 minutes: distill.iterations 4 of 4, evaluate.students " in said.err
     assert read_json(out / "both_noise" / "results.json")["stages"]["distill"]["outcome"] == "completed"
     assert not (out / "both_absent").exists()
     text = (out / "both" / "report.md").read_text()

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,6 +83,31 @@ def test_forecast_times_every_stage(tmp_path: Path) -> None:
     assert all(cost.each > 0 for cost in found.costs)
     assert found.seconds == pytest.approx(sum(cost.times * cost.each / cost.at_once for cost in found.costs))
     assert 10**7 < found.memory < 10**11
+
+
+def test_what_is_known_is_not_timed_again(tmp_path: Path) -> None:
+    from raydistill import definitions
+    from raydistill.data.load import load_train
+
+    class Counting(Local):
+        pieces = 0
+
+        def map(self, function: Any, items: Any, *rest: Any, **more: Any) -> Any:
+            self.pieces += len(items)
+            return super().map(function, items, *rest, **more)
+
+    search, runtime = definitions.load(f"{write_search(tmp_path)}:other"), Counting()
+    data, known = load_train(search.data), plan.Known()
+    first = plan.forecast(search, data, runtime, known=known)
+    timed = runtime.pieces
+    assert plan.forecast(search, data, runtime, known=known) == first
+    other = search.override({"distill.iterations": 1, "distill.init": "noise", "evaluate.students": 1})
+    shorter = plan.forecast(other, data, runtime, known=known)
+    assert runtime.pieces == timed
+    assert {cost.what: cost.each for cost in shorter.costs} == {cost.what: cost.each for cost in first.costs}
+    assert shorter.seconds < first.seconds
+    plan.forecast(search.override({"distill.network": "ConvNetD2"}), data, runtime, known=known)
+    assert runtime.pieces > timed
 
 
 def test_every_proxy_of_a_nas_is_counted(tmp_path: Path) -> None:

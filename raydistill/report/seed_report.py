@@ -1,6 +1,6 @@
 """The page of the reproduction: the seed report's twelve tables and figures beside ours, and what differs, in figures."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from raydistill.report.blocks import Block, Fold, Missing, Picture, Report, Sect
 from raydistill.report.seed_cells import KEYS, NOT_MEASURED, TILES, Found, Key, frames, nas_frames, rows
 from raydistill.report.seed_differences import difference_blocks, network_blocks, ranking_blocks
 from raydistill.report.seed_figures import FIGURES, TABLES, SeedTable, nas_table
+from raydistill.search.lengths import lengths
 from raydistill.search.reproduction import Reproduction
 
 PARTS = (("MNIST", "DataDAM"), ("MHIST", "DataDAM"), ("MNIST", "PAD"), ("MHIST", "PAD"))
@@ -144,42 +145,50 @@ def _lengths(found: Found) -> list[Block]:
     table = []
     for name, full in found.whole.parts.items():
         part = found.parts.get(name) or found.parts.get(name + TILES)
-        asked = int(full.without_space().override(full.final).distill.iterations)
+        asked = lengths(full)
+        iterations = asked.get("final.distill.iterations", full.distill.iterations)
         if part is None:
-            table.append(
-                {"part": name, "iterations": NOT_MEASURED, "in the file": str(asked)} | dict.fromkeys(REST, "–")
-            )
+            row = {"part": name, "iterations": NOT_MEASURED, "in the file": f"{iterations:,}"}
+            table.append(row | dict.fromkeys(REST, "–"))
             continue
         distill, record = part.run.distill, part.run.final.read()
-        evaluate, experts = part.run.search["evaluate"], distill.get("experts")
+        evaluate, nas, experts = part.run.search["evaluate"], part.run.search["nas"], distill.get("experts")
         table.append(
             {
                 "part": part.name,
                 "iterations": f"{distill['iterations']:,}",
-                "in the file": f"{asked:,}",
+                "in the file": f"{iterations:,}",
                 "distillation, s": texts.seconds_text(record.get("seconds")),
                 "networks or experts": str(experts["count"] if experts else distill.get("network_pool") or "fresh"),
-                "students": ", ".join(_students(evaluate)),
-                "all images, epochs": str(evaluate["whole_epochs"]),
+                "students": ", ".join(_students(evaluate, asked)),
+                "all images, epochs": _of(evaluate["whole_epochs"], asked.get("evaluate.whole_epochs")),
+                "NAS's pick, epochs": "–"
+                if nas is None
+                else _of(nas["confirm_epochs"], asked.get("nas.confirm_epochs")),
                 "status": str(record.get("status") or "not begun"),
             }
         )
     frame = pd.DataFrame(table)
     settings = "\n".join(f"{name}: {_settings(part.run.final)}" for name, part in found.parts.items())
-    caption = (
-        "Iterations are the only length that --budget lowers; students, epochs and networks are what the file says."
-    )
+    caption = "“of”: what the file asks for, where --budget lowered it; epochs of students and networks stay."
     folds: list[Block] = [Fold("Settings of the distillations that were run", settings)] if settings else []
     return [Table("lengths", frame, frame, caption), *folds]
 
 
-REST = ("distillation, s", "networks or experts", "students", "all images, epochs", "status")
+REST = ("distillation, s", "networks or experts", "students", "all images, epochs", "NAS's pick, epochs", "status")
 
 
-def _students(evaluate: dict[str, Any]) -> Iterator[str]:
-    tables = {"": evaluate, **evaluate.get("also", {})}
-    for table in tables.values():
-        yield f"{table['students']} × {table['protocol']['epochs']} epochs ({table['protocol']['name']})"
+def _students(evaluate: dict[str, Any], asked: Mapping[str, int]) -> Iterator[str]:
+    tables = {"evaluate": evaluate} | {
+        f"evaluate.also.{name}": table for name, table in evaluate.get("also", {}).items()
+    }
+    for path, table in tables.items():
+        number = _of(table["students"], asked.get(f"{path}.students"))
+        yield f"{number} × {table['protocol']['epochs']} epochs ({table['protocol']['name']})"
+
+
+def _of(length: int, asked: int | None) -> str:
+    return str(length) if asked in (None, length) else f"{length} of {asked}"
 
 
 def _settings(unit: Unit) -> str:
