@@ -118,6 +118,7 @@ def save_folder(path: Path, kind: str, manifest: Mapping[str, Any], tensors: Map
 def copy_folder(source: Path, path: Path) -> None:
     """Write the artefact folder ``source`` once more as ``path``, as ``save_folder`` does."""
     storage.fetch_folder(source)
+    mend(source)
     with _replacing(path) as fresh:
         for name in (TENSORS, MANIFEST):
             shutil.copyfile(source / name, fresh / name)
@@ -152,6 +153,13 @@ def swap_in(fresh: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def mend(path: Path) -> None:
+    """Put back what a kill between the two renames of ``swap_in`` has left aside."""
+    old = path.with_name(f".{path.name}.old")
+    if not path.exists() and old.exists():
+        os.replace(old, path)
+
+
 def load_folder(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read an artefact folder back and check it.
 
@@ -162,9 +170,7 @@ def load_folder(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor
         ArtifactError: missing, of another kind or schema, or damaged.
     """
     storage.fetch_folder(path)
-    old = path.with_name(f".{path.name}.old")
-    if not path.exists() and old.exists():
-        os.replace(old, path)
+    mend(path)
     where = storage.shown(path)
     if not path.is_dir():
         raise ArtifactError(f"no {kind} at {where}: there is no such folder")
@@ -231,7 +237,7 @@ class Unit:
             tags: method, dataset, seed, machine kind, …
         """
         known = self.read()
-        kept = {"notes": known["notes"]} if "notes" in known and known["fingerprint"] == fingerprint else {}
+        kept = {"notes": known["notes"]} if "notes" in known and known.get("fingerprint") == fingerprint else {}
         write_json(
             self.file,
             {

@@ -3,6 +3,7 @@
 How long a student of a set is trained, and which networks are, is part of what a figure means: that stays.
 """
 
+import math
 from collections.abc import Callable, Mapping
 
 from raydistill.errors import ConfigError
@@ -11,19 +12,26 @@ from raydistill.plan import Forecast, duration
 from raydistill.search.definition import Search
 from raydistill.search.lengths import shortened
 
+LESS = {
+    "experts": "--set distill.experts.count=2",
+    "search": "--set budget.trials=4",
+    "distill": "--set distill.network_pool=3",
+    "evaluate": "--set 'evaluate.baselines=[]'",
+    "nas": "--set nas=null",
+}
+"Stage → what makes it shorter, though it is no length."
+
 STEPS = 30
 "Halvings of the interval in which the share is sought."
 
 
-def fitted(
-    searches: Mapping[str, Search], forecast: Callable[[str, Search], Forecast], minutes: float
-) -> dict[str, Search]:
-    """The searches with the same share of their lengths, the largest with which all together take ``minutes``.
+def share_within(minutes: float, searches: Mapping[str, Search], forecast: Callable[[str, Search], Forecast]) -> float:
+    """The largest share, in [0, 1], of the searches' lengths (``search.lengths.shortened``) that takes ``minutes``.
 
     Args:
+        minutes: of wall time, for all of them.
         searches: name → search.
         forecast: what ``plan.forecast`` says of a search of that name; asked again and again, with other lengths.
-        minutes: of wall time, for all of them.
 
     Raises:
         ConfigError: the shortest lengths take longer.
@@ -33,14 +41,16 @@ def fitted(
         short = {name: shortened(search, share) for name, search in searches.items()}
         return _stages(short, {name: forecast(name, search) for name, search in short.items()})
 
+    if math.isnan(minutes):
+        raise ConfigError("--budget nan: give a number of minutes")
     if sum(stages(1).values()) <= 60 * minutes:
-        return dict(searches)
+        return 1.0
     least = stages(0)
     if sum(least.values()) > 60 * minutes:
         told = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in least.items() if seconds >= 1)
         raise ConfigError(
-            f"--budget {minutes:g}: one iteration, one student and one epoch on all images take "
-            f"{duration(sum(least.values()))} ({told}); give more minutes, or ask for less, such as --set nas=null"
+            f"--budget {minutes:g}: the shortest lengths take {duration(sum(least.values()))} ({told}); give more "
+            f"minutes, or ask for less, such as {LESS[max(least, key=least.__getitem__)]}"
         )
     low, high = 0.0, 1.0
     for _ in range(STEPS):
@@ -49,7 +59,7 @@ def fitted(
             low = share
         else:
             high = share
-    return {name: shortened(search, low) for name, search in searches.items()}
+    return low
 
 
 def _stages(searches: Mapping[str, Search], forecasts: Mapping[str, Forecast]) -> dict[str, float]:

@@ -7,7 +7,7 @@ from raydistill.distill.method import MethodConfig
 from raydistill.errors import ConfigError
 from raydistill.models import build
 from raydistill.nas import rank, sampled
-from raydistill.search.definition import Search, edges
+from raydistill.search.definition import Search, corners
 
 
 def check_fit(search: Search, train: ImageSet, with_coresets: bool) -> None:
@@ -50,10 +50,7 @@ def extremes(search: Search) -> Iterator[MethodConfig]:
     """The search's own settings, those at each end of its space, and the final ones."""
     plain = search.without_space()
     yield plain.distill
-    for path, distribution in search.space.items():
-        when = distribution.when
-        for value in edges(distribution):
-            condition = {when.path: when.values[0]} if when is not None else {}
-            yield plain.override({**condition, path: value}).distill
+    for changes in corners(search):
+        yield plain.override(changes).distill
     if search.final:
         yield plain.override(search.final).distill

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from raydistill.track import Delivery, Tracking
 
 STAGES = ("experts", "search", "distill", "evaluate", "nas")
+BUDGET = "budget.json"
+"Beside a page: the share of their lengths that its parts have."
 
 
 def run(
@@ -58,23 +60,36 @@ def run(
     if not isinstance(found, Search):
         reproduce(found, options, budget, given, _again(options, settings or [], seed, budget))
         return
-    one(found, STAGES, options, budget)
     whole = definitions.whole_of(given)
+    one(found, STAGES, options, budget, None if whole is None else out / whole.name)
     if whole is not None:
+        from raydistill import results
         from raydistill.report.seed_report import write_page
 
-        write_page(whole, out, definitions.parted(given)[0], _again(options, settings or [], seed, budget))
+        for part in whole.parts.values():
+            results.fetch(out / part.name)
+        # Further tables may be asked of one part alone.
+        kept = [setting for setting in settings or [] if not setting.startswith("evaluate.also.")]
+        write_page(whole, out, definitions.parted(given)[0], _again(options, kept, seed, budget))
 
 
-def one(search: "Search", stages: tuple[str, ...], options: Options, budget: float | None = None) -> None:
-    """Run stages of one search and say what came of it."""
+def one(
+    search: "Search",
+    stages: tuple[str, ...],
+    options: Options,
+    budget: float | None = None,
+    page: Path | None = None,
+) -> None:
+    """Run stages of one search and say what came of it; ``page``: the folder of the page that it is a part of."""
     from raydistill import results
     from raydistill.track import Progress
 
     _arrive(options, search)
+    if budget is not None:  # before minutes of timing
+        results.check_fresh(options.out / search.name, options.resume)
     with interruptible(), runtime(options.address) as computes, closing(Progress(options.quiet)) as progress:
         if budget is not None:
-            search = fitted({"": search}, budget, computes, progress, options)[""]
+            search = fitted({"": search}, budget, computes, progress, options, page)[""]
         delivery, ui = _computed(search, stages, options, computes, progress)
     folder = options.out / search.name
     final = results.update(folder)
@@ -98,11 +113,14 @@ def reproduce(found: "Reproduction", options: Options, budget: float | None, giv
         DataError: no part's data are there.
         RaydistillError: parts that failed; the others are done nevertheless.
     """
-    from raydistill import results
+    from raydistill import definitions, results
     from raydistill.report.seed_report import write_page
+    from raydistill.search.reproduction import Reproduction
     from raydistill.stages import Experiment
     from raydistill.track import Progress
 
+    whole = definitions.load_any(given)  # as the file has it: the page says what was changed
+    assert isinstance(whole, Reproduction)
     _arrive(options, *found.parts.values())
     for search in found.parts.values():
         results.check_fresh(options.out / search.name, options.resume)
@@ -119,7 +137,7 @@ def reproduce(found: "Reproduction", options: Options, budget: float | None, giv
         if not parts:
             raise lacking
         if budget is not None:
-            parts = fitted(parts, budget, computes, progress, options)
+            parts = fitted(parts, budget, computes, progress, options, options.out / found.name)
         for name, search in parts.items():
             with closing(Progress(options.quiet)) as own:
                 own.note(f"{name}: part {1 + list(parts).index(name)} of {len(parts)}")
@@ -128,7 +146,7 @@ def reproduce(found: "Reproduction", options: Options, budget: float | None, giv
                 except RaydistillError as error:
                     failed[name] = str(error)
                     own.note(f"{name} failed: {error}")
-            page = write_page(found, options.out, given, again)
+            page = write_page(whole, options.out, given, again)
     if options.as_json:
         print(json.dumps({"name": found.name, "page": str(page), "done": [n for n in parts if n not in failed]}))
     else:
@@ -149,38 +167,64 @@ def _again(options: Options, settings: Sequence[str], seed: int | None, budget: 
 
 
 def fitted(
-    searches: "Mapping[str, Search]", minutes: float, computes: Any, progress: Any, options: Options
+    searches: "Mapping[str, Search]", minutes: float, computes: Any, progress: Any, options: Options, page: Path | None
 ) -> "dict[str, Search]":
-    """The searches at the lengths that fit into the time; those begun earlier keep the lengths that they began with."""
-    from raydistill import budget, plan, results
-    from raydistill.search.lengths import lengths, with_lengths
+    """The searches at the lengths that fit into the time; those begun earlier keep the lengths that they began with.
+
+    Args:
+        searches: name → search.
+        minutes: of wall time, for all of them.
+        computes: where they would run.
+        progress: told the lengths.
+        options: of the command.
+        page: folder of the page that they share; what was found for its first start holds for those after it.
+    """
+    from raydistill import artifacts, results
+    from raydistill.search.lengths import lengths, shortened, with_lengths
+
+    known: dict[str, Any] = {}
+    if page is not None and options.resume:
+        storage.fetch(page / BUDGET)
+        known = artifacts.read_json(page / BUDGET) if (page / BUDGET).exists() else {}
+    begun = {n: s for n, s in searches.items() if options.resume and results.begun(options.out / s.name)}
+    fresh = {name: search for name, search in searches.items() if name not in begun}
+    share = known.get("share") if known.get("minutes") == minutes else None
+    if share is None:
+        share = _share(fresh, minutes, computes, progress, options) if fresh else 1.0
+        if page is not None:
+            artifacts.write_json(page / BUDGET, {"minutes": minutes, "share": share})
+    found = {}
+    for name, search in searches.items():
+        full, own = lengths(search), lengths(shortened(search, share))
+        if name in begun:
+            stored = lengths(results.stored(options.out / search.name))
+            own = {path: stored.get(path, n) for path, n in own.items()}
+        told = ", ".join(f"{path} {own[path]} of {full[path]}" for path in full)
+        why = "as it began" if name in begun else f"within {minutes:g} minutes"
+        progress.note(f"{search.name}, {why}: {told}")
+        found[name] = with_lengths(search, own)
+    return found
+
+
+def _share(searches: "Mapping[str, Search]", minutes: float, computes: Any, progress: Any, options: Options) -> float:
+    """The share of these searches' lengths that fits into the time."""
+    from raydistill import budget, plan
     from raydistill.stages import Experiment
 
-    begun: dict[str, Search] = {}
-    fresh: dict[str, Experiment] = {}
     known: plan.Known = {}
+    experiments = {}
     for name, search in searches.items():
-        folder = options.out / search.name
-        if options.resume and os.path.exists(folder / results.SEARCH):
-            before = lengths(results.stored(folder))
-            begun[name] = with_lengths(search, {path: before.get(path, n) for path, n in lengths(search).items()})
-            continue
-        fresh[name] = Experiment(search, folder, computes, progress, options.data_root)
-        fresh[name].check(STAGES)
-        fresh[name].settle()
+        experiment = Experiment(search, options.out / search.name, computes, progress, options.data_root)
+        experiment.check(STAGES)
+        experiment.settle()
+        experiments[name] = experiment
 
     def forecast(name: str, search: "Search") -> "plan.Forecast":
-        if search == fresh[name].search:
+        if search == experiments[name].search:
             progress.note(f"timing pieces of {search.name}")
-        return plan.forecast(search, fresh[name].data, computes, options.data_root, known)
+        return plan.forecast(search, experiments[name].data, computes, options.data_root, known)
 
-    short = budget.fitted({name: experiment.search for name, experiment in fresh.items()}, forecast, minutes)
-    for name, search in short.items():
-        before, after = lengths(searches[name]), lengths(search)
-        told = ", ".join(f"{path} {after[path]} of {before[path]}" for path in before)
-        progress.note(f"{search.name} within {minutes:g} minutes: {told}")
-        begun[name] = with_lengths(searches[name], after)
-    return {name: begun[name] for name in searches}
+    return budget.share_within(minutes, {name: one.search for name, one in experiments.items()}, forecast)
 
 
 def _arrive(options: Options, *searches: "Search") -> None:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from raydistill.artifacts import DIVERGED, FAILED, Unit
 from raydistill.config import Scalar
+from raydistill.errors import ConfigError
 from raydistill.runtime.base import Told
 from raydistill.search.definition import Search
 from raydistill.search.trials import TrialRecord
@@ -15,8 +16,8 @@ from raydistill.search.trials import TrialRecord
 class Display(Protocol):
     """What stages tell a person; ``track.Progress`` is one."""
 
-    def stage(self, name: str, total: int, unit: str) -> None:
-        """A stage of ``total`` units begins."""
+    def stage(self, name: str, total: int, unit: str, done: int = 0) -> None:
+        """A stage of ``total`` units begins, of which an earlier start has ``done`` some."""
 
     def advance(self, stage: str, n: int = 1, text: str = "", share: float | None = None) -> None:
         """``n`` more units of a stage are done; ``share`` in [0, 1] is that of its work, where units differ much."""
@@ -34,10 +35,10 @@ class Several:
     def __init__(self, *displays: Display) -> None:
         self.displays = displays
 
-    def stage(self, name: str, total: int, unit: str) -> None:
+    def stage(self, name: str, total: int, unit: str, done: int = 0) -> None:
         """A stage begins."""
         for one in self.displays:
-            one.stage(name, total, unit)
+            one.stage(name, total, unit, done)
 
     def advance(self, stage: str, n: int = 1, text: str = "", share: float | None = None) -> None:
         """``n`` more units of a stage are done."""
@@ -64,7 +65,11 @@ class ToDisplay:
 
     def trial_started(self, number: int, params: Mapping[str, Scalar]) -> None:
         """A trial was handed out."""
-        total = self.search.without_space().override(params).distill.iterations
+        plain = self.search.without_space()
+        try:
+            total = plain.override(params).distill.iterations
+        except ConfigError:  # settings that do not go together; the trial itself says so
+            total = plain.distill.iterations
         self.totals[number] = total
         self.display.trial(number, 0, total, {})
 
@@ -77,11 +82,11 @@ class ToDisplay:
         step = record.iterations or 0
         numbers = {} if record.val_accuracy is None else {"val_accuracy": record.val_accuracy}
         self.display.trial(record.number, step, self.totals.get(record.number, step), numbers, record.status)
-        self.display.advance("search")
 
     def trial_finished(self, record: TrialRecord) -> None:
         """A trial is settled."""
         self.trial_found(record)
+        self.display.advance("search")
         if record.status in (DIVERGED, FAILED):
             self.display.note(f"trial {record.number} {record.status}: {record.message}")
 

@@ -21,10 +21,10 @@ from raydistill.data.load import TrainData
 from raydistill.display import Display, meanwhile, noted
 from raydistill.distill.pad import PADConfig
 from raydistill.distill.unit import distil_item
-from raydistill.errors import ConfigError, EnvironmentIssue
+from raydistill.errors import ArtifactError, ConfigError, EnvironmentIssue
 from raydistill.experts import store
 from raydistill.experts.difficulty import readable, score_item
-from raydistill.experts.trajectory import ExpertConfig, Place, covers, finished, last_part, train_item
+from raydistill.experts.trajectory import ExpertConfig, Place, covers, finished, last_part, part_numbers, train_item
 from raydistill.models import build
 from raydistill.models.flat import Layout
 from raydistill.runtime.base import Runtime, Share
@@ -62,7 +62,9 @@ def wanted(search: Search) -> Wanted | None:
             "or run one search for each"
         )
     experts = configs[0].experts
-    epochs = experts.epochs or max(config.epochs_read for config in configs)
+    # Any start may be drawn with any length.
+    last_start = max(config.max_start_epoch for config in configs) - 1
+    epochs = experts.epochs or last_start + max(config.expert_epochs for config in configs)
     count = max(config.experts.count for config in configs)
     first = min(config.min_start_epoch for config in configs)
     return Wanted(experts.model_copy(update={"count": count}), configs[0].network, first, epochs)
@@ -129,11 +131,13 @@ def run_experts(
     place, todo = _entry(want, store.beside(run), data, runtime, search.budget.of("experts"), display)
     if want.config.curriculum is not None:
         _score(search, want, place, data, runtime, display)
-    display.stage("experts", want.config.count, "trajectories")
+    display.stage("experts", want.config.count, "trajectories", want.config.count - len(todo))
     units = {index: _begin(search, run, place, index) for index in range(want.config.count)}
     for index in set(units) - set(todo):
         _end(units[index], place, index)
-        display.advance("experts")
+    for unit in artifacts.units(run, "experts"):  # of an earlier start with more of them
+        if int(unit.name) not in units:
+            artifacts.remove(unit.directory)
     shared = {
         "data": data,
         "config": want.config,
@@ -175,7 +179,8 @@ def _entry(
     for path in (place.trajectory(index) for index in todo):
         if artifacts.folder_exists(path) and finished(path) is None:
             display.note(f"{path} is damaged; it is trained again")
-    _check_room(want, data, len(todo), runtime.capacity(*share), cache)
+            artifacts.remove(path)
+    _check_room(want, data, len(todo), runtime.capacity(*share), place)
     artifacts.write_json(place.root / store.ENTRY, store.identity(want.config, want.network, data))
     if todo:
         runtime.require_shared(place.root)
@@ -241,13 +246,14 @@ def _open(place: Place, want: Wanted) -> list[int]:
     ]
 
 
-def _check_room(want: Wanted, data: TrainData, todo: int, at_once: int, cache: Path) -> None:
+def _check_room(want: Wanted, data: TrainData, todo: int, at_once: int, place: Place) -> None:
     needed = peak_bytes(want, data, todo, at_once)
-    there = cache
+    there = place.root
     while not there.exists():
         there = there.parent
     free = shutil.disk_usage(there).free
-    if needed > free:
+    # Of killed attempts some epochs are on the disk already.
+    if needed > free + storage.size(place.parts):
         raise EnvironmentIssue(
             f"{todo} trajectories need {needed / 1e9:.1f} GB and {there} has {free / 1e9:.1f} GB free; lower "
             'distill.experts.count, set distill.experts.storage="float16", prune with `raydistill experts --prune`, '
@@ -258,8 +264,7 @@ def _check_room(want: Wanted, data: TrainData, todo: int, at_once: int, cache: P
 def _score(search: Search, want: Wanted, place: Place, data: TrainData, runtime: Runtime, display: Display) -> None:
     difficulty = want.config.difficulty
     todo = [index for index in range(difficulty.networks) if not readable(place.scores(index))]
-    display.stage("difficulty", difficulty.networks, "networks")
-    display.advance("difficulty", difficulty.networks - len(todo))
+    display.stage("difficulty", difficulty.networks, "networks", difficulty.networks - len(todo))
     items = [{"index": index, "directory": storage.address(place.scores(index))} for index in todo]
     shared = {"data": data, "config": difficulty, "network": want.network, "seed": want.config.seed}
     for _ in runtime.map(
@@ -281,7 +286,8 @@ def _begin(search: Search, run: Path, place: Place, index: int) -> Unit:
 def _end(unit: Unit, place: Place, index: int) -> None:
     storage.fetch(place.trajectory(index))
     manifest = finished(place.trajectory(index))
-    assert manifest is not None
+    if manifest is None:
+        raise ArtifactError(f"{place.trajectory(index)} is gone, or damaged since it was trained; start again")
     if unit.status == COMPLETED and unit.read().get("step") == manifest["epochs"]:
         return
     unit.rewind(-1)
@@ -302,7 +308,7 @@ def _watched(place: Place, todo: Sequence[int], epochs: int, display: Display) -
                 epoch = last_part(place, index)
                 if epoch > seen.get(index, 0) and epoch < epochs:
                     seen[index] = epoch
-                    display.trial(index, epoch, epochs, {})
+                    display.trial(index, epoch, epochs, part_numbers(place, index, epoch))
 
     with meanwhile(watch):
         yield

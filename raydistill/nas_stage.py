@@ -97,7 +97,8 @@ def _draw(stage: Stage, listed: Sequence[str]) -> list[str]:
     def rate(names: Sequence[str]) -> list[float]:
         fresh = [name for name in dict.fromkeys(names) if name not in known]
         _rate(stage, [Item("distilled", n, s) for n in fresh for s in stage.config.seeds("distilled")])
-        known.update((one.network, one.accuracy) for one in summary.rated(stage.run, "distilled"))
+        found = {one.network: one.accuracy for one in summary.rated(stage.run, "distilled")}
+        known.update((name, found[name]) for name in fresh)  # the others' units may be of other settings
         return [known[name] for name in names]
 
     rate(listed)

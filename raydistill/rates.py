@@ -62,14 +62,19 @@ def about(search: Search, run: Path, item: arms.Item) -> dict[str, Any]:
     """What the record of further students says beside the protocol: their ``table``, and the ``lr`` if it was chosen."""
     if not item.table:
         return {}
-    lr = {"lr": _unit(run, item.name).read()["metrics"]["lr"]} if arms.rates_of(item, search.evaluate) else {}
-    return {"table": item.table, **lr}
+    if not arms.rates_of(item, search.evaluate):
+        return {"table": item.table}
+    chosen = _unit(run, item.name).read().get("metrics")
+    if chosen is None:  # all students were taken from another run, which chose
+        chosen = Unit(run / "units" / "evaluate" / item.name).read()
+    return {"table": item.table, "lr": chosen["lr"]}
 
 
 def _conclude(unit: Unit, item: arms.Item, search: Search) -> float:
     if unit.status != COMPLETED:
         lines = unit.history()
-        best = max(lines, key=lambda line: (line["val_accuracy"], -line["lr"]))
+        # What diverges answers the first class, which may be the larger one.
+        best = max(lines, key=lambda line: (-line.get("diverged", 0), line["val_accuracy"], -line["lr"]))
         seconds = sum(line["seconds"] for line in lines)
         metrics = {"lr": best["lr"], "val_accuracy": best["val_accuracy"], "seconds": seconds}
         unit.finish(COMPLETED, metrics, step=len(lines), seconds=seconds)

@@ -88,12 +88,17 @@ def check_fresh(run: Path, resume: bool) -> None:
     Raises:
         ConfigError: it does.
     """
-    # Path.exists would raise where a folder may not be entered. Experts are the cache's; a search may well follow them.
-    if os.path.exists(run / SEARCH) and _begun(run) != {"experts"} and not resume:
+    if begun(run) and not resume:
         raise ConfigError(
             f"{storage.shown(run)} holds a run already; add --resume to go on with it, or choose another --out or "
             "--set name=…"
         )
+
+
+def begun(run: Path) -> bool:
+    """Whether a folder holds a run; experts are the cache's, and a search may well follow them."""
+    # Path.exists would raise where a folder may not be entered.
+    return os.path.exists(run / SEARCH) and _begun(run) != {"experts"}
 
 
 def check_same(search: Search, run: Path, stage: str) -> None:

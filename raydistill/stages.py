@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 from raydistill import artifacts, expert_stage, nas_stage, rates, results, reuse, sharing, storage
 from raydistill.artifacts import COMPLETED, DIVERGED, Unit
@@ -18,8 +18,8 @@ from raydistill.data.distilled import OF_RUN, DistilledSet
 from raydistill.data.load import TrainData, expect_test, load_test, load_train, named
 from raydistill.display import Display, ToDisplay, noted, watched
 from raydistill.distill.method import MethodConfig
-from raydistill.distill.unit import distil_item
-from raydistill.errors import ArtifactError, ConfigError, RaydistillError
+from raydistill.distill.unit import ENDED, distil_item
+from raydistill.errors import ArtifactError, ConfigError, EnvironmentIssue, RaydistillError
 from raydistill.evaluate import arms
 from raydistill.experts import store
 from raydistill.precision import has_bfloat16
@@ -30,6 +30,7 @@ from raydistill.search.trials import best_trial, read_trials
 from raydistill.seeding import derive
 
 STAGES = get_args(Stage)
+Result = TypeVar("Result")
 
 
 class Experiment:
@@ -105,7 +106,9 @@ class Experiment:
         elif "distill" in stages or "search" in stages:
             lacking = expert_stage.missing(self.search, self.run, self.data)
             if lacking:
-                raise ArtifactError(f"{lacking} expert trajectories are missing; run `raydistill experts` first")
+                raise ArtifactError(
+                    f"{lacking} expert trajectories are missing or damaged; run `raydistill experts` first"
+                )
         if "search" in stages and self.search.space:
             Ledger(self.search, self.run)
         elif tuple(stages) == ("search",):
@@ -143,24 +146,41 @@ class Experiment:
         with self._timed("experts"):
             beside = "distill" in self._stages and expert_stage.overlaps(*given, self.display)
             if beside and (unit := self._begin_distill()):
+                work = self._distillation(unit)
                 with watched(unit, "distill", self.display):
-                    ended = expert_stage.run_experts(*given, self.display, self._distillation(unit))
+                    try:
+                        ended = expert_stage.run_experts(*given, self.display, work)
+                    except ArtifactError as error:  # damage that the distillation has met
+                        self.display.note(f"{error}; experts and set go on one after the other")
+                        ended = expert_stage.run_experts(*given, self.display)
                 if ended is not None:
                     self._end_distill(unit, ended)
             else:
                 expert_stage.run_experts(*given, self.display)
+
+    def _mended(self, work: Callable[[], Result]) -> Result:
+        """Do the work; if it ends because an expert was damaged meanwhile, train that again and let the work go on."""
+        try:
+            return work()
+        except (ArtifactError, EnvironmentIssue) as error:
+            if not expert_stage.missing(self.search, self.run, self.data):
+                raise
+            self.display.note(f"{error}; it is trained now")
+            expert_stage.run_experts(self.search, self.run, self.data, self.runtime, self.display)
+            return work()
 
     def run_search(self) -> None:
         """Try settings until the budget is spent; nothing to do for an empty space."""
         if not self.search.space:
             return
         with self._timed("search"):
-            self.display.stage("search", self.search.budget.trials, "trials")
+            settled = [record for record in read_trials(self.run) if record.settled]
+            self.display.stage("search", self.search.budget.trials, "trials", len(settled))
             listener = ToDisplay(self.search, self.display)
-            for record in read_trials(self.run):
-                if record.settled:
-                    listener.trial_found(record)
-            self._searcher()(self.search, self.run, self.data, self.runtime, listener)
+            for record in settled:
+                listener.trial_found(record)
+            run_search = self._searcher()
+            self._mended(lambda: run_search(self.search, self.run, self.data, self.runtime, listener))
         if best_trial(read_trials(self.run)) is None:
             raise RaydistillError(f"no trial of {self.run} completed; {_how_trials_ended(self.run)}")
 
@@ -193,7 +213,12 @@ class Experiment:
             self.runtime.require_shared(self.run)
             share, told = self.search.budget.of("distill"), noted(self.display, lambda index: unit)
             work = [self._distillation(unit)]
-            ((_, ended),) = self.runtime.map(distil_item, work, {"data": self.data}, *share, told=told)
+
+            def distil() -> dict[str, Any]:
+                ((_, ended),) = self.runtime.map(distil_item, work, {"data": self.data}, *share, told=told)
+                return ended
+
+            ended = self._mended(distil)
         self._end_distill(unit, ended)
 
     def _begin_distill(self) -> Unit | None:
@@ -224,6 +249,8 @@ class Experiment:
         storage.fetch(unit.directory)
         details = {name: ended[name] for name in ("step", "seconds", "message")}
         unit.finish(ended["status"], ended["metrics"], **details)
+        storage.delete(unit.directory / ENDED)
+        (unit.directory / ENDED).unlink(missing_ok=True)
         if ended["status"] == DIVERGED:
             raise RaydistillError(f"the final distillation diverged: {ended['message']}")
         if ended["message"]:
@@ -262,9 +289,9 @@ class Experiment:
         """Train students on the set and on what stands beside it; the one place where test images are read."""
         distilled = self.distilled()
         todo = self._evaluations(distilled)
-        self.display.stage("evaluate", sum(len(part) for part in todo.values()), "students")
-        open_items = [item for part in todo.values() for item in part if not self._student_done(item)]
-        self.display.advance("evaluate", sum(len(part) for part in todo.values()) - len(open_items))
+        items = [item for part in todo.values() for item in part]
+        open_items = [item for item in items if not self._student_done(item)]
+        self.display.stage("evaluate", len(items), "students", len(items) - len(open_items))
         for part in todo.values():  # a kill may have come between the last student and the conclusion
             self._conclude(self._evaluation(part[0]), part)
         if open_items:

@@ -141,8 +141,15 @@ def delete(path: Path) -> None:
 def size(path: Path) -> int:
     """Bytes of all files below a folder."""
     if not mirrored(path):
-        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        return sum(_bytes(os.path.join(folder, name)) for folder, _, names in os.walk(path) for name in names)
     return int(_ask(path, lambda fs, key: fs.du(key), read=True))
+
+
+def _bytes(file: str) -> int:
+    try:
+        return os.lstat(file).st_size
+    except FileNotFoundError:  # it was there a moment ago, such as the state of an expert in training
+        return 0
 
 
 def fetch(path: Path) -> None:

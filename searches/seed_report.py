@@ -38,7 +38,8 @@ def evaluation(augment: str, network: str, beside: tuple[str, ...], labels: str,
         labels: soft or hard, of the method.
         alone: whether networks are trained on all images too; the same for every part, so one part does it.
     """
-    fast: dict[str, Any] = {"augment": augment, "precision": "bfloat16"}
+    # Of 224×224 pixels, more images at once do not fit into this much memory.
+    fast: dict[str, Any] = {"augment": augment, "precision": "bfloat16", "batch": 256 if network == "ConvNetD3" else 64}
     long, short = protocol("field", **fast), protocol("seed", **fast)
     random = tuple(arm for arm in beside if arm == "random")
     whole: tuple[str, ...] = ("whole",) if alone else ()
@@ -64,9 +65,10 @@ def evaluation(augment: str, network: str, beside: tuple[str, ...], labels: str,
     return EvaluateConfig(protocol=long, students=3, baselines=(*beside, *whole), whole_epochs=6, also=also)
 
 
-def nas(augment: str) -> NASConfig:
+def nas(augment: str, batch: int = 256) -> NASConfig:
     """The 22 networks after 50 epochs on the set; the best of them on all images."""
-    return NASConfig(protocol=protocol("seed", augment=augment, precision="bfloat16"), confirm_epochs=2)
+    short = protocol("seed", augment=augment, precision="bfloat16", batch=batch)
+    return NASConfig(protocol=short, confirm_epochs=2)
 
 
 def mnist(name: str, file: str, init: str, beside: tuple[str, ...], alone: bool = False) -> Search:
@@ -92,7 +94,7 @@ def mhist(name: str, distill: MethodConfig, beside: tuple[str, ...] = (), alone:
         distill=distill,
         budget=BUDGET,
         evaluate=evaluation("natural", "ConvNetD7", beside, labels, alone),
-        nas=nas("natural"),
+        nas=nas("natural", 64),
     )
 
 

@@ -1,5 +1,7 @@
 """Lengths that fit into a time: all by the same share, and what comes once does not shrink first."""
 
+from collections.abc import Callable
+
 import pytest
 
 from raydistill import budget, plan
@@ -24,26 +26,29 @@ def forecast(name: str, search: Search) -> Forecast:
     return Forecast([*distilling, Cost("evaluate", "distilled", search.evaluate.students, 12, 1)], 0, 0, 0)
 
 
+def fitted(searches: dict[str, Search], told: Callable[[str, Search], Forecast], minutes: float) -> dict[str, Search]:
+    share = budget.share_within(minutes, searches, told)
+    return {name: shortened(one, share) for name, one in searches.items()}
+
+
 def test_what_fits_stays() -> None:
     given = {"a": search()}
-    assert budget.fitted(given, forecast, 10) == given
+    assert fitted(given, forecast, 10) == given
 
 
 def test_lengths_are_lowered_by_one_share() -> None:
-    found = budget.fitted({"a": search()}, forecast, 5)["a"]
+    found = fitted({"a": search()}, forecast, 5)["a"]
     # 300 s: 36 of three students, 30 and 10 of first visits and draws, and 224 of iterations at 0.5 s.
     assert lengths(found) == {"distill.iterations": 468, "evaluate.students": 3}
     assert found == search().override(lengths(found))
 
 
 def test_all_searches_have_the_same_share_and_fit_together() -> None:
-    found = budget.fitted({"a": search(), "b": search()}, forecast, 10)
+    found = fitted({"a": search(), "b": search()}, forecast, 10)
     assert [lengths(one)["distill.iterations"] for one in found.values()] == [468, 468]
     # One that is twice as long keeps twice as much.
     longer = search(distill={**search().distill.to_json(), "iterations": 2000})
-    one, two = (
-        lengths(s)["distill.iterations"] for s in budget.fitted({"a": search(), "b": longer}, forecast, 10).values()
-    )
+    one, two = (lengths(s)["distill.iterations"] for s in fitted({"a": search(), "b": longer}, forecast, 10).values())
     assert two == pytest.approx(2 * one, abs=1)
     assert (
         sum(
@@ -67,13 +72,20 @@ def test_experts_that_searches_share_are_trained_once() -> None:
         return Forecast(costs, 0, 0, 0)
 
     for searches, minutes in (({"a": one, "b": two}, 11), ({"a": one, "b": more}, 12)):
-        found = budget.fitted(searches, told, minutes)
+        found = fitted(searches, told, minutes)
         assert [search.distill.iterations for search in found.values()] == [300, 300]
 
 
 def test_a_time_that_the_shortest_lengths_exceed_is_refused() -> None:
     # One first visit and one student.
-    wrong = r"--budget 0.2: one iteration, .* take 15 s \(distill 3 s, evaluate 12 s\); give more"
+    wrong = (
+        r"--budget 0.2: the shortest lengths take 15 s .distill 3 s, evaluate 12 s.; give more .* 'evaluate.baselines"
+    )
     with pytest.raises(ConfigError, match=wrong):
-        budget.fitted({"a": search()}, forecast, 0.2)
-    assert lengths(budget.fitted({"a": search()}, forecast, 0.25)["a"]) == lengths(shortened(search(), 0))
+        fitted({"a": search()}, forecast, 0.2)
+    assert lengths(fitted({"a": search()}, forecast, 0.25)["a"]) == lengths(shortened(search(), 0))
+
+
+def test_no_number_of_minutes_is_refused() -> None:
+    with pytest.raises(ConfigError, match="give a number of minutes"):
+        fitted({"a": search()}, forecast, float("nan"))

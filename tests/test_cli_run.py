@@ -5,6 +5,7 @@ import shlex
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,7 +82,7 @@ def test_run_does_what_can_be_done_and_goes_on(file: Path, tmp_path: Path, capsy
         "done": ["mnist_datadam", "mnist_datadam_noise"],
     }
     assert "mhist_datadam is left out: " in said.err
-    assert "both_real within 60 minutes: distill.iterations 4 of 4, evaluate.students " in said.err
+    assert "both_real, within 60 minutes: distill.iterations 4 of 4, evaluate.students " in said.err
     assert read_json(out / "both_noise" / "results.json")["stages"]["distill"]["outcome"] == "completed"
     assert not (out / "both_absent").exists()
     text = (out / "both" / "report.md").read_text()
@@ -113,6 +114,33 @@ def test_the_pages_commands_go_on_with_what_was_run(
     assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
     assert not (out / "both_real" / "replaced").exists()
     assert line in (out / "both" / "report.md").read_text()
+
+
+def test_parts_begun_later_have_the_share_of_the_first_start(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever goes on within the same minutes has sets of like lengths side by side, and is told so."""
+    from raydistill import budget
+
+    timed = list[float]()
+
+    def half(minutes: float, searches: Any, forecast: Any) -> float:
+        timed.append(minutes)
+        return 0.5
+
+    monkeypatch.setattr(budget, "share_within", half)
+    out = tmp_path / "runs"
+    args = ("--address", "in-process", "--out", out, "--json")
+    said = call(capsys, "run", f"{file}:mnist_datadam", *args, "--budget", "60")
+    assert said.code == 0, said.err
+    said = call(capsys, "run", file, *args, "--resume", "--budget", "60")
+    assert said.code == 0, said.err
+    assert timed == [60]
+    lengths = {n: read_json(out / n / "search.json")["distill"]["iterations"] for n in ("both_real", "both_noise")}
+    assert lengths == {"both_real": 2, "both_noise": 2}
+    assert "both_real, as it began: distill.iterations 2 of 4" in said.err
+    assert "both_noise, within 60 minutes: distill.iterations 2 of 4" in said.err
+    assert "| mnist_datadam | 2 | 4 |" in (out / "both" / "report.md").read_text()
 
 
 def test_one_part_brings_the_page_up_to_date(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,12 +59,20 @@ def test_damaged_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert findings["MNIST"]["works"] is False
 
 
-@pytest.mark.parametrize("uri, told", [("http://127.0.0.1:9", "does not answer"), ("ftp://host", "tracking_uri=")])
+@pytest.mark.parametrize(
+    "uri, told",
+    [
+        ("http://127.0.0.1:9", "does not answer"),
+        ("http://me:secret@127.0.0.1", "does not answer"),  # which urllib takes for a host and a port
+        ("ftp://host", "tracking_uri="),
+    ],
+)
 def test_tracker(uri: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     well, findings = examined(capsys, tmp_path, tracking_uri=uri)
     assert not well
     assert findings["MLflow"]["works"] is False
     assert told in findings["MLflow"]["text"]
+    assert "secret" not in findings["MLflow"]["text"]
 
 
 def test_address_of_no_known_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,7 +84,7 @@ def test_the_whole_path(file: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     out = tmp_path / "runs"
     refused = call(capsys, "search", file, "--out", out, *COMMON)
     assert refused.code == 2
-    assert "3 expert trajectories are missing; run `raydistill experts` first" in refused.err
+    assert "3 expert trajectories are missing or damaged; run `raydistill experts` first" in refused.err
     said = call(capsys, "experts", file, "--out", out, *COMMON)
     assert said.code == 0, said.err
     trained = stamps(out)
@@ -161,6 +161,84 @@ def test_damage_is_found_named_and_mended(
     after = stamps(out)
     assert {name for name in before if before[name] != after[name]} == {"0001"}
     assert f"{Place(entry(out)).trajectory(1)} is damaged; it is trained again" in notes
+
+
+@pytest.mark.parametrize("space", [True, False])
+def test_one_that_is_damaged_in_the_middle_is_trained_again_and_the_work_goes_on(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, space: bool
+) -> None:
+    search = definitions.load(str(file)).override({} if space else {"space": {}})
+    images = []
+    for name in ("whole", "damaged"):
+        run, heard = tmp_path / name / "run", Notes()
+        experiment = Experiment(search, run, Local(), heard)
+        results.open_run(search, run, resume=False)
+        experiment.check()
+        experiment.run_experts()
+        whole = bytes_of(run.parent)
+        if name == "damaged":  # after the stage has looked
+            for index in (0, 1, 2):
+                (Place(entry(run.parent)).trajectory(index) / TENSORS).write_bytes(b"damaged")
+        experiment.run_search()
+        experiment.run_distill()
+        images.append((experiment.set_path / TENSORS).read_bytes())
+        assert bytes_of(run.parent) == whole
+    assert images[0] == images[1]
+    assert any("was damaged" in note and note.endswith("it is trained now") for note in heard.notes)
+
+
+def test_fewer_experts_than_before_are_told_of(file: Path, tmp_path: Path) -> None:
+    plain, run = definitions.load(str(file)), tmp_path / "run"
+    for count in (3, 2):
+        search = plain.override({"distill.experts.count": count})
+        results.open_run(search, run, resume=True)
+        Experiment(search, run, Local(), Progress(quiet=True)).run_experts()
+        stages = results.update(run)["stages"]
+        assert stages["experts"]["trajectories"] == count
+    assert len(bytes_of(tmp_path)) == 3  # the cache is shared
+
+
+def test_a_finished_set_whose_driver_died_is_not_distilled_again(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, run = definitions.load(str(file)).override({"space": {}}), tmp_path / "run"
+    results.open_run(search, run, resume=False)
+    experiment = Experiment(search, run, Local(), Progress(quiet=True))
+    experiment.run_experts()
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Experiment, "_end_distill", interrupt)
+        experiment.run_distill()
+    before = stamp(experiment)
+    Experiment(search, run, Local(), Progress(quiet=True)).run_distill()
+    assert stamp(experiment) == before
+    unit = artifacts.Unit(experiment.set_path.parent)
+    assert (unit.status, unit.read()["step"]) == (artifacts.COMPLETED, 4)
+    assert not (unit.directory / "ended.json").exists()
+    # Another distillation is not taken for it.
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Experiment, "_end_distill", interrupt)
+        other = search.override({"distill.iterations": 3})
+        Experiment(other, run, Local(), Progress(quiet=True)).run_distill()
+    Experiment(search, run, Local(), Progress(quiet=True)).run_distill()
+    assert unit.read()["step"] == 4
+
+
+def interrupt(*args: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def stamp(experiment: Experiment) -> int:
+    return (experiment.set_path / TENSORS).stat().st_mtime_ns
+
+
+def test_starts_and_lengths_that_only_trials_put_together_are_trained(file: Path) -> None:
+    space = {
+        "distill.max_start_epoch": {"kind": "int", "low": 1, "high": 4},
+        "distill.expert_epochs": {"kind": "int", "low": 1, "high": 3},
+    }
+    want = expert_stage.wanted(definitions.load(str(file)).override({"space": space}))
+    assert want is not None
+    assert want.epochs == 4 - 1 + 3
 
 
 def test_a_disk_that_fills_up_stops_the_job_and_what_is_done_is_kept(
@@ -242,9 +320,14 @@ def test_a_full_disk_is_said_before_the_start(file: Path, tmp_path: Path, monkey
     free = type("Usage", (), {"free": expert_stage.peak_bytes(want, data, 3, 1)})
     assert free.free > 4 / 3 * expected
     monkeypatch.setattr(expert_stage.shutil, "disk_usage", lambda path: free)  # type: ignore[attr-defined]
-    expert_stage._check_room(want, data, 3, 1, tmp_path)
+    expert_stage._check_room(want, data, 3, 1, Place(tmp_path / "entry"))
     with pytest.raises(EnvironmentIssue, match=r"lower distill\.experts\.count"):
-        expert_stage._check_room(want, data, 3, 2, tmp_path)
+        expert_stage._check_room(want, data, 3, 2, Place(tmp_path / "entry"))
+    # What a killed attempt has left counts.
+    left = Place(tmp_path / "entry").part(0, 0) / TENSORS
+    left.parent.mkdir(parents=True)
+    left.write_bytes(bytes(expert_stage.peak_bytes(want, data, 3, 2) - free.free))
+    expert_stage._check_room(want, data, 3, 2, Place(tmp_path / "entry"))
 
 
 @pytest.mark.parametrize("setting", [{}, {"storage": "float16"}, {"first": 2}], ids=str)

@@ -103,6 +103,30 @@ def test_nothing_is_done_twice_and_a_lost_rate_alone_is_tried_again(
     assert rated.read()["runs"] == runs
 
 
+def test_a_rate_that_diverges_is_chosen_last(search: Search, whole: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(whole, tmp_path / "tiny"))
+    choice = Unit(run / "units" / "rates" / "distilled-MLP-cross")
+    record = choice.read()
+    choice.rewind(-1)
+    choice.begin(record["fingerprint"], record["params"], record["tags"])
+    choice.log(1, {"lr": 0.001, "val_accuracy": 0.4, "seconds": 1.0, "diverged": 0.0})
+    choice.log(2, {"lr": 0.1, "val_accuracy": 0.6, "seconds": 1.0, "diverged": 1.0})  # the larger of two classes
+    rated = Unit(run / "units" / "evaluate" / "distilled-MLP-cross")
+    rated.rewind(-1)
+    rated.begin(rated.read()["fingerprint"], {}, {})
+    opened(search, run).run_evaluate()
+    assert choice.read()["metrics"]["lr"] == rated.read()["lr"] == 0.001
+
+
+def test_students_taken_from_a_run_that_had_more_keep_their_rate(search: Search, whole: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(whole, tmp_path / "tiny"))
+    before = Unit(run / "units" / "evaluate" / "random-MLP-cross").read()
+    shutil.rmtree(run / "units" / "rates" / "random-MLP-cross")  # it is not taken along
+    opened(search.override({"evaluate.also.cross.students": 1}), run).run_evaluate()
+    after = Unit(run / "units" / "evaluate" / "random-MLP-cross").read()
+    assert (after["students"], after["lr"], after["runs"]) == (1, before["lr"], before["runs"][:1])
+
+
 def test_other_rates_are_another_choice(search: Search, whole: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(whole, tmp_path / "tiny"))
     opened(search.override({"evaluate.also.cross.rates": [0.05]}), run).run_evaluate()

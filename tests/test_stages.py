@@ -31,8 +31,9 @@ class Heard:
         self.notes: list[str] = []
         self.trials: dict[int, str] = {}
 
-    def stage(self, name: str, total: int, unit: str) -> None:
+    def stage(self, name: str, total: int, unit: str, done: int = 0) -> None:
         self.totals[name] = total
+        self.done[name] += done
 
     def advance(self, stage: str, n: int = 1, text: str = "", share: float | None = None) -> None:
         assert stage in self.totals

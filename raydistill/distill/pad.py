@@ -25,6 +25,7 @@ from raydistill.distill.method import Method, MethodConfig, NetworkFactory, Phas
 from raydistill.distill.unroll import Form, Matched, Problem, Step
 from raydistill.errors import ConfigError
 from raydistill.experts.curriculum import CurriculumConfig
+from raydistill.experts.difficulty import DifficultyConfig
 from raydistill.experts.trajectory import EXPERT, ExpertConfig, Trajectory
 from raydistill.models.flat import Layout, call
 from raydistill.precision import Precision, autocast
@@ -289,8 +290,8 @@ class PAD(Method):
             with torch.inference_mode():
                 parts = [call(self.net, self.layout, vector, part) for part in torch.split(inputs, 100)]
             logits = torch.cat(parts).reshape(len(self.labels), -1, classes).mean(1)
-            agrees = (logits.argmax(1) == self.labels)[:, None].to(torch.float32)
-            sums += agrees * logits
+            agrees = (logits.argmax(1) == self.labels)[:, None]
+            sums += torch.where(agrees, logits, 0)
             right += agrees
         return torch.where(right > 0, sums / right.clamp_min(1), one_hot)
 
@@ -308,7 +309,12 @@ def _check(expert: Trajectory, layout: Layout, config: PADConfig) -> None:
 PRESETS: dict[str, dict[str, Any]] = {
     # Li et al., CIFAR-10 with ten images a class.
     "paper": {
-        "experts": ExpertConfig(count=100, curriculum=CurriculumConfig(), recipe=EXPERT.override({"sharpness": 0.01})),
+        "experts": ExpertConfig(
+            count=100,
+            curriculum=CurriculumConfig(),
+            recipe=EXPERT.override({"sharpness": 0.01, "augment": "natural"}),
+            difficulty=DifficultyConfig().override({"recipe.augment": "natural"}),
+        ),
         "augment": "natural",
         "iterations": 10000,
         "syn_steps": 80,

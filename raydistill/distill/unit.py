@@ -4,11 +4,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from raydistill import storage
+from raydistill import artifacts, storage
 from raydistill.artifacts import Unit
 from raydistill.data.load import TrainData
 from raydistill.distill.loop import distill
 from raydistill.distill.method import MethodConfig
+
+ENDED = "ended.json"
+"How it ended, beside the set, until its driver has noted that."
 
 REPORTS = 200
 "Points of its curves."
@@ -23,6 +26,11 @@ def distil_item(
     """
     unit = Unit(storage.place(directory))
     storage.fetch(unit.directory)
+    mark = artifacts.fingerprint_of(config.fingerprint(), seed)
+    if (unit.directory / ENDED).exists() and artifacts.folder_exists(unit.directory / "set"):
+        known = artifacts.read_json(unit.directory / ENDED)
+        if known.get("fingerprint") == mark:  # its driver was killed before it heard of that
+            return dict(known["ended"])
     history = unit.history()
     clock = _Clock(history)
     last: dict[str, float] = {}
@@ -49,13 +57,15 @@ def distil_item(
     )
     seconds = clock.seconds()
     metrics = {**last, "iterations": float(outcome.step), "seconds": seconds}
-    return {
+    ended = {
         "status": outcome.status,
         "step": outcome.step,
         "message": outcome.message,
         "metrics": metrics,
         "seconds": seconds,
     }
+    artifacts.write_json(unit.directory / ENDED, {"fingerprint": mark, "ended": ended})
+    return ended
 
 
 class _Clock:

@@ -150,13 +150,17 @@ def try_rate(
     lr: float,
     device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
-    """Train one student with a learning rate and judge it on the validation images; ``lr``, ``val_accuracy``, ``seconds``.
+    """Train one student with a learning rate and judge it on the validation images.
+
+    Returns:
+        ``lr``, ``val_accuracy``, ``seconds``, and ``diverged``: 1 where its outputs are no numbers, else 0.
 
     It is none of the students of the table, and starts from the same network for every rate.
     """
     net, seconds = _student(sets, data, config, derive(seed, "rate"), arm, network, 0, table, lr, device)
     judged = judge(net, DeviceImages(data.val, data.encoding, device))
-    return {"lr": lr, "val_accuracy": judged.accuracy, "seconds": seconds}
+    diverged = float(not judged.logits.isfinite().all())
+    return {"lr": lr, "val_accuracy": judged.accuracy, "seconds": seconds, "diverged": diverged}
 
 
 def _student(

@@ -45,7 +45,7 @@ def two_class_scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
 
     truth = labels.numpy()
     recalls = recall_score(truth, logits.argmax(1).numpy(), labels=[0, 1], average=None)
-    positive = torch.softmax(logits.double(), 1)[:, 1].numpy()
+    positive = torch.softmax(logits.double(), 1)[:, 1].nan_to_num(0.5).numpy()  # of a network that diverged
     values = (recalls.mean(), roc_auc_score(truth, positive), *recalls, np.bincount(truth).max() / len(truth))
     return {name: float(value) for name, value in zip(TWO_CLASS, values, strict=True)}
 

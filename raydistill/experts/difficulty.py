@@ -56,12 +56,13 @@ def score_item(
 ) -> None:
     """Train network ``index``, score every training image and store the scores; nothing to do where they are stored."""
     path = storage.place(directory)
-    if readable(path):
-        return
-    real = DeviceImages(data.train, data.encoding, device)
-    net = build(network, real.shape, len(real.classes), derive(seed, "difficulty", index), device)
-    Fit(net, real, config.recipe, derive(seed, "difficulty fit", index)).run(config.steps)
-    artifacts.save_folder(path, KIND, {"config": config.to_json()}, {"scores": scores(net, real, config.score)})
+    with artifacts.alone(path.parent / f".{path.name}.lock"):  # another search may want the same
+        if readable(path):
+            return
+        real = DeviceImages(data.train, data.encoding, device)
+        net = build(network, real.shape, len(real.classes), derive(seed, "difficulty", index), device)
+        Fit(net, real, config.recipe, derive(seed, "difficulty fit", index)).run(config.steps)
+        artifacts.save_folder(path, KIND, {"config": config.to_json()}, {"scores": scores(net, real, config.score)})
 
 
 def scores(net: Any, real: DeviceImages, score: str, batch: int = 250) -> Tensor:

@@ -72,6 +72,10 @@ class Arriving(Sequence[Trajectory]):
         while index not in self.there:
             storage.fetch(path)
             manifest = finished(path)
+            if manifest is None and artifacts.folder_exists(path):
+                # What was damaged before is gone since the start; nobody is at work on this one.
+                artifacts.remove(path)
+                raise ArtifactError(f"{path} was damaged; train it again with `raydistill experts`")
             if manifest is not None and covers(manifest, self.first, self.epochs):
                 self.there[index] = Trajectory(path)
             else:

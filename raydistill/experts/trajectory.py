@@ -10,6 +10,7 @@ Shapes: P parameters, E epochs, F the first epoch that is kept, N real images.
 
 import functools
 import math
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +27,7 @@ from raydistill.artifacts import alone
 from raydistill.config import Config
 from raydistill.data.images import DeviceImages, ImageSet
 from raydistill.data.load import TrainData
-from raydistill.errors import ArtifactError
+from raydistill.errors import ArtifactError, ConfigError, EnvironmentIssue
 from raydistill.experts import curriculum
 from raydistill.experts.curriculum import CurriculumConfig
 from raydistill.experts.difficulty import DifficultyConfig, mean_scores
@@ -94,11 +95,14 @@ class Trajectory:
     """
 
     def __init__(self, path: Path) -> None:
-        storage.fetch_folder(path)
         self.path = path
-        self.manifest = artifacts.read_json(path / artifacts.MANIFEST)
+        self._open()
+
+    def _open(self) -> None:
+        storage.fetch_folder(self.path)
+        self.manifest = artifacts.read_json(self.path / artifacts.MANIFEST)
         if self.manifest.get("kind") != KIND:
-            raise ArtifactError(f"{path} holds no {KIND}; train it again with `raydistill experts`")
+            raise ArtifactError(f"{self.path} holds no {KIND}; train it again with `raydistill experts`")
         self.layout = Layout.from_json(self.manifest["layout"])
         self.first: int = _first_of(self.manifest)
         self.epochs: int = self.manifest["epochs"]
@@ -106,22 +110,41 @@ class Trajectory:
     def snapshot(self, epoch: int) -> Tensor:
         """Parameters float32 [P] after ``epoch`` epochs, from ``first`` to ``epochs``; a memory-mapped slice of the file.
 
+        A longer trajectory that another search has put in this one's place meanwhile holds the same epochs.
+
         Raises:
             ArtifactError: the file is gone, or damaged; it is checked when it is first read, and when it has changed since.
+                A damaged one is removed, so that it will be trained again.
         """
+        try:
+            return self._read(epoch)
+        except ArtifactError as error:
+            before = self.manifest
+            try:
+                self._open()
+            except ArtifactError:
+                raise error from None
+            if self.manifest == before:
+                artifacts.remove(self.path)
+                raise
+        return self._read(epoch)
+
+    def _read(self, epoch: int) -> Tensor:
         file = self.path / artifacts.TENSORS
         try:
             state = file.stat()
             if not _intact(file, self.manifest["checksums"][artifacts.TENSORS], state.st_mtime_ns, state.st_size):
                 raise ArtifactError(
-                    f"{file} is damaged (its checksum differs); train it again with `raydistill experts`"
+                    f"{file} was damaged (its checksum differs); train it again with `raydistill experts`"
                 )
             with safe_open(file, framework="pt") as opened:
                 found: Tensor = opened.get_slice("parameters")[epoch - self.first]
         except FileNotFoundError:
             raise ArtifactError(f"{file} is gone; train it again with `raydistill experts`") from None
-        except (OSError, SafetensorError) as error:
-            raise ArtifactError(f"{file} is damaged ({error}); train it again with `raydistill experts`") from None
+        except OSError as error:
+            raise EnvironmentIssue(f"cannot read {file} ({error})") from None
+        except SafetensorError as error:
+            raise ArtifactError(f"{file} was damaged ({error}); train it again with `raydistill experts`") from None
         return found.to(torch.float32)
 
 
@@ -140,9 +163,14 @@ class Place(NamedTuple):
         """Of the finished trajectory."""
         return self.root / f"{index:04d}"
 
+    @property
+    def parts(self) -> Path:
+        """Of all that is being trained."""
+        return self.root / "parts"
+
     def part(self, index: int, epoch: int) -> Path:
         """Of the state after ``epoch`` epochs, while it is trained."""
-        return self.root / "parts" / f"{index:04d}" / f"{epoch:04d}"
+        return self.parts / f"{index:04d}" / f"{epoch:04d}"
 
     def sweep(self, index: int) -> None:
         """Remove what kills in the middle of writing have left of a trajectory; for who holds its lock."""
@@ -175,6 +203,8 @@ def train_item(
     place = Place(storage.place(root))
     with alone(place.root / LOCKS / f"{index:04d}"):
         storage.fetch(place.trajectory(index))
+        storage.fetch(place.part(index, 0).parent)
+        artifacts.mend(place.trajectory(index))
         known = finished(place.trajectory(index))
         place.sweep(index)
         if known is None or not covers(known, first, epochs):
@@ -207,8 +237,20 @@ def _first_of(manifest: Mapping[str, Any]) -> int:
 
 def last_part(place: Place, index: int) -> int:
     """The last epoch of a trajectory under way that is stored, 0 if none; cheap enough to ask often."""
-    stored = [int(path.name) for path in place.part(index, 0).parent.glob("[0-9]*")]
-    return max(stored, default=0)
+    try:
+        names = os.listdir(place.part(index, 0).parent)
+    except FileNotFoundError:  # not begun; or whole since, and its parts are gone
+        return 0
+    return max((int(name) for name in names if name.isdigit()), default=0)
+
+
+def part_numbers(place: Place, index: int, epoch: int) -> dict[str, float]:
+    """``val_accuracy`` and ``loss`` after an epoch of a trajectory under way; empty where it is gone."""
+    try:
+        last = artifacts.read_json(place.part(index, epoch) / artifacts.MANIFEST)["noted"][-1]
+    except (ArtifactError, KeyError):
+        return {}
+    return {"val_accuracy": last["accuracy"], **({} if last["loss"] is None else {"loss": last["loss"]})}
 
 
 class _Training:
@@ -252,6 +294,11 @@ class _Training:
         epoch, judged = len(self.noted), accuracy(self.fit.net, self.val)
         about = {"loss": loss if math.isfinite(loss) else None, "accuracy": judged, "step": self.fit.step}
         vector = flat.flatten(self.fit.net).cpu()
+        if not bool(torch.isfinite(vector).all()):
+            raise ConfigError(
+                f"expert {self.index} diverged in epoch {epoch}: its parameters are no numbers; lower "
+                f"distill.experts.recipe.lr, which is {self.config.recipe.lr:g}"
+            )
         self.noted.append(about)
         artifacts.save_folder(self.place.part(self.index, epoch), STATE, {"noted": self.noted}, {"parameters": vector})
         self.states[epoch] = vector

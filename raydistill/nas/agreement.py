@@ -39,7 +39,7 @@ def agreement(proxy: Mapping[str, float], truth: Mapping[str, float]) -> dict[st
     """How well the order by ``proxy`` is the order by ``truth``, over the networks that both have.
 
     Args:
-        proxy: network → accuracy on the proxy.
+        proxy: network → accuracy on the proxy, its pick first.
         truth: network → accuracy after training on the whole set.
 
     Returns:
@@ -59,8 +59,8 @@ def agreement(proxy: Mapping[str, float], truth: Mapping[str, float]) -> dict[st
 
 
 def regret(proxy: Mapping[str, float], truth: Mapping[str, float]) -> float | None:
-    """The truth's best minus the truth of the network that the proxy puts first; ``None`` if that one has no truth."""
-    first = min(proxy, key=lambda name: (-proxy[name], name))
+    """The truth's best minus the truth of the proxy's pick, its first network; ``None`` if that one has no truth."""
+    first = next(iter(proxy))
     return max(truth.values()) - truth[first] if first in truth else None
 
 

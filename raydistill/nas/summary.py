@@ -40,7 +40,7 @@ def config_of(run: Path) -> NASConfig | None:
 
 
 def rated(run: Path, proxy: Proxy) -> list[Rated]:
-    """The networks whose students on a proxy are done, or as many of them as are, best first."""
+    """The networks whose students on a proxy are done, or as many of them as are, best first; those that diverged last."""
     config = config_of(run)
     if config is None:
         return []
@@ -52,7 +52,8 @@ def rated(run: Path, proxy: Proxy) -> list[Rated]:
         if record["status"] in (COMPLETED, DIVERGED):
             parts.setdefault(record["network"], []).append(record)
     found = [_rated(network, records, config) for network, records in parts.items()]
-    return sorted(found, key=lambda one: (-one.accuracy, one.network))
+    # What diverges answers the first class, which may be the larger one.
+    return sorted(found, key=lambda one: (one.diverged > 0, -one.accuracy, one.network))
 
 
 def summary(run: Path) -> dict[str, Any] | None:
@@ -108,7 +109,7 @@ def confirmed(run: Path, chosen: Sequence[str]) -> dict[str, Any] | None:
     ]
     if not chosen or len(rows) < len(chosen):
         return None
-    rows.sort(key=lambda row: -row["metrics"]["val_accuracy"])
+    rows.sort(key=lambda row: (row["status"] == DIVERGED, -row["metrics"]["val_accuracy"]))
     return {
         "network": rows[0]["network"],
         "accuracy": rows[0]["metrics"].get("test_accuracy"),
@@ -161,12 +162,11 @@ def _rated(network: str, records: list[dict[str, Any]], config: NASConfig) -> Ra
 
 
 def _ranking(rows: list[Rated]) -> list[dict[str, Any]]:
-    entries = [
+    return [
         {"name": name, "accuracy": one.accuracy, "seconds": one.seconds, "runs": list(one.runs)}
         for one in rows
-        for name in one.names
+        for name in sorted(one.names)
     ]
-    return sorted(entries, key=lambda entry: (-entry["accuracy"], entry["name"]))
 
 
 def _proxy(rows: list[Rated], truth: Mapping[str, float]) -> dict[str, Any]:

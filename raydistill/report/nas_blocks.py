@@ -228,9 +228,10 @@ def seed_table(run: Run, found: Mapping[str, Any]) -> "pd.DataFrame":
         for seed in theirs
     ]
     if rows:
+        other = full.get("name", found["best"]) != found["best"]
         rows.append(
             {
-                "source": "this run",
+                "source": "this run" + (f" (on all images: {called(full['name'])})" if other else ""),
                 "best": found["best"],
                 "on_set": found["ranking"][0]["accuracy"],
                 "search_seconds": found["seconds"],
@@ -259,8 +260,7 @@ def _shown_seed(frame: "pd.DataFrame") -> "pd.DataFrame":
 @styled
 def nas_bars(proxies: Mapping[str, list[Rated]]) -> "Figure":
     """Accuracy of each name: one bar a proxy, 95 % interval of the mean where there are several students, best on top."""
-    own = [(name, one) for one in proxies["distilled"] for name in one.names]
-    own.sort(key=lambda pair: (-pair[1].accuracy, pair[0]))
+    own = [(name, one) for one in proxies["distilled"] for name in sorted(one.names)]
     by_network = {proxy: {one.network: one for one in rows} for proxy, rows in proxies.items()}
     figure = new_figure((0.13 + 0.14 * len(proxies)) * len(own) + 0.9)
     ax = figure.subplots()
@@ -311,7 +311,8 @@ def agreement_scatter(proxies: Mapping[str, list[Rated]], truth: Mapping[str, fl
     axes = figure.subplots(1, len(proxies), squeeze=False, sharey=True)[0]
     drawn = []
     for ax, (proxy, rows) in zip(axes, proxies.items(), strict=True):
-        known = [(one, truth[name]) for one in rows for name in one.names[:1] if name in truth]
+        named = [(one, next((name for name in one.names if name in truth), None)) for one in rows]
+        known = [(one, truth[name]) for one, name in named if name is not None]
         x, y = [100 * one.accuracy for one, _ in known], [100 * accuracy for _, accuracy in known]
         ax.plot(x, y, linestyle="", marker=MARKS[proxy].marker, color=MARKS[proxy].color, alpha=0.8)
         ax.set_title(TRAINED_ON[proxy])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from raydistill.artifacts import COMPLETED, units
 from raydistill.data.mhist import GENERATED
+from raydistill.evaluate.scores import TWO_CLASS
 from raydistill.nas.summary import summary
 from raydistill.report import texts
 from raydistill.report.nas_blocks import Seed, called, first_name
@@ -96,12 +97,11 @@ class Part:
                 return Measured(self.name, record)
         return None
 
-    def steps(self, epochs: int) -> int | None:
-        """Steps of a student that long, by the protocol's passes and batch; ``None`` before the set is there."""
+    def steps(self, record: Mapping[str, Any]) -> int | None:
+        """Steps of an evaluation's students, by its passes and batch; ``None`` before the set is there."""
         if self.images is None:
             return None
-        batch = int(self.run.search["evaluate"]["protocol"]["batch"])
-        return (epochs + 1) * math.ceil(len(self.images) / batch)
+        return int((record["epochs"] + 1) * math.ceil(len(self.images) / record["params"]["batch"]))
 
 
 class Found:
@@ -124,7 +124,8 @@ class Found:
         """The command lines that measure these parts."""
         given = f" {self.options}" if self.options else ""
         more = given + "".join(f" --set {setting}" for setting in settings)  # of one setting the last counts
-        return "\n".join(f"raydistill run {self.given}:{part} --resume{more}" for part in dict.fromkeys(parts))
+        names = [part if part in self.whole.parts else part.removesuffix(TILES) for part in parts]
+        return "\n".join(f"raydistill run {self.given}:{part} --resume{more}" for part in dict.fromkeys(names))
 
     def distilled(self, key: Key, network: str, table: str, tiles: bool = False) -> Measured | None:
         """Students of the distilled set."""
@@ -212,11 +213,13 @@ def _about(found: Found, part: str, ours: Measured | None) -> str:
 
 
 def _steps(found: Found, ours: Measured | None) -> str:
-    steps = None if ours is None else found.parts[ours.part].steps(ours.record["epochs"])
+    steps = None if ours is None else found.parts[ours.part].steps(ours.record)
     return "" if steps is None else f"; students take {steps:,} steps"
 
 
 COLUMNS = ("set", "protocol", "ours", "report", "difference", "seconds", "report_seconds", "students", "means")
+BESIDE = dict(zip(TWO_CLASS, ("balanced %", "AUC %", "recall {} %", "recall {} %", "majority %"), strict=True))
+"What two-class sets need beside accuracy → its heading; recalls are named by their class."
 
 
 def frames(found: Found, table: SeedTable) -> tuple["pd.DataFrame", "pd.DataFrame"]:
@@ -224,11 +227,11 @@ def frames(found: Found, table: SeedTable) -> tuple["pd.DataFrame", "pd.DataFram
     import pandas as pd
 
     plain, shown = [], []
-    extra = [
-        (name, heading)
-        for name, heading in (("balanced_accuracy", "balanced %"), ("auc", "AUC %"))
-        if any(row.ours and name in row.ours.record["metrics"] for row in rows(found, table))
-    ]
+    of_two = next(
+        (row.ours.record for row in rows(found, table) if row.ours and "auc" in row.ours.record["metrics"]), None
+    )
+    classes = ("", "", *of_two["classes"], "") if of_two else ()
+    extra = [(name, BESIDE[name].format(label)) for name, label in zip(TWO_CLASS, classes, strict=False)]
     for row in rows(found, table):
         ours, theirs = row.ours, row.theirs
         value, printed = (
@@ -236,9 +239,19 @@ def frames(found: Found, table: SeedTable) -> tuple["pd.DataFrame", "pd.DataFram
         )
         seconds, students = (math.nan, 0) if ours is None else (ours.seconds, ours.record["students"])
         gap = value - printed
-        plain.append(
-            (row.set, row.protocol, value, printed, gap, seconds, theirs.seconds if theirs else "", students, row.means)
+        told = (
+            row.set,
+            row.protocol,
+            value,
+            printed,
+            gap,
+            seconds,
+            theirs.seconds if theirs else "",
+            students,
+            row.means,
         )
+        beside = [ours.record["metrics"].get(name, math.nan) if ours else math.nan for name in TWO_CLASS]
+        plain.append((*told, *(100 * number for number in beside)))
         text = {
             "trained on": row.set,
             "protocol": row.protocol,
@@ -252,7 +265,7 @@ def frames(found: Found, table: SeedTable) -> tuple["pd.DataFrame", "pd.DataFram
         text["report, s"] = (theirs.seconds if theirs else "") or "–"
         text["students"] = str(students or "–")
         shown.append({**text, "what it is": row.means})
-    return pd.DataFrame(plain, columns=list(COLUMNS)), pd.DataFrame(shown)
+    return pd.DataFrame(plain, columns=[*COLUMNS, *TWO_CLASS]), pd.DataFrame(shown)
 
 
 class NasCell(NamedTuple):
@@ -274,11 +287,14 @@ def _nas_cells(part: Part | None, printed: Seed) -> list[NasCell]:
     ours = None if part is None else summary(part.run.path)
     on_set = on_full = "–"
     among = each = "of validation images"
+    winner = ""
     if part is not None and ours is not None:
         config, made = part.run.search["nas"], part.run.distill
         rule = config["protocol"]["name"]
         on_set = f"{rule}, {config['protocol']['epochs']} epochs"
-        on_full = f"{rule}, {config['confirm_epochs']} epochs (the report: 50)"
+        full = ours.get("full") or {}
+        on_full = f"{rule}, {full.get('epochs', config['confirm_epochs'])} epochs (the report: 50)"
+        winner = f" {called(full['name'])}" if full else ""
         among = f"of {ours['distinct']} architectures under {ours['names']} names, by validation images"
         each += f", trained on {made['ipc']} images a class after {made['iterations']} iterations"
     best, full = ours and ours["ranking"][0], (ours or {}).get("full")
@@ -311,7 +327,7 @@ def _nas_cells(part: Part | None, printed: Seed) -> list[NasCell]:
             2,
             on_full,
             seconds,
-            "of test images, trained on all training images",
+            f"of test images,{winner or ' the best'} trained on all training images",
         ),
         (
             "its training on all images, seconds",

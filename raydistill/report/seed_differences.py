@@ -129,7 +129,7 @@ def _steps(found: Found) -> Iterator[Block]:
             if short is None or more is None:
                 lacking.append(key.part)
                 continue
-            few, many = (found.parts[key.part].steps(one.record["epochs"]) for one in (short, more))
+            few, many = (found.parts[key.part].steps(one.record) for one in (short, more))
             yield Text(
                 f"Steps, Table {table.number}: {table.network} on the {table.method} set of {table.dataset} from {init} "
                 f"reaches {short.text} % after {few:,} steps, which is what {short.record['epochs']} epochs are on so few "

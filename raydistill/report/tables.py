@@ -109,9 +109,8 @@ def nas_table(run: Path) -> "pd.DataFrame":
     rows = [
         {"network": name, "accuracy": one.accuracy, "runs": one.runs, "seconds": one.seconds}
         for one in rated(run, "distilled")
-        for name in one.names
+        for name in sorted(one.names)
     ]
-    rows.sort(key=lambda r: (-r["accuracy"], r["network"]))  # type: ignore[operator]
     return pd.DataFrame([{"rank": i + 1, **row} for i, row in enumerate(rows)], columns=NAS)
 
 

@@ -41,11 +41,11 @@ class Gauges:
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def stage(self, name: str, total: int, unit: str) -> None:
+    def stage(self, name: str, total: int, unit: str, done: int = 0) -> None:
         """A stage begins."""
         with self._lock:
             self._stage = name
-            self._units[name], self._done[name] = total, 0
+            self._units[name], self._done[name] = total, done
             if self._thread is None:
                 self._thread = threading.Thread(target=self._repeat, name="gauges", daemon=True)
                 self._thread.start()

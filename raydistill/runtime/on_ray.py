@@ -294,6 +294,8 @@ def _answer(asked: Any) -> tuple[str, bool]:
 
     try:
         answer: tuple[str, bool] = ray.get(asked)
+    except ray.exceptions.RayTaskError as error:  # such as a node without this package
+        return f"it cannot answer: {error.cause or error}".splitlines()[0], False
     except ray.exceptions.RayError:
         return "", False  # the node has died since: nothing will be written from there
     return answer

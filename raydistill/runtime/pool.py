@@ -193,13 +193,14 @@ class _UnderWay:
         worker = self.starting.pop(done)
         try:
             worker.node = ray.get(done)
-        except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError):
+        except (ray.exceptions.RayActorError, ray.exceptions.OutOfMemoryError) as error:
             before, self.alive = self.alive, _ids()
             if before <= self.alive:  # else it died with its machine
                 self.stillborn += 1
             if self.stillborn > MAX_RESTARTS:
                 raise EnvironmentIssue(
-                    f"{self.stillborn} workers in a row did not start (out of memory?); use fewer workers"
+                    f"{self.stillborn} workers in a row died before they were up (killed, or out of memory?); "
+                    f"start again, with fewer workers if memory is short. The last: {_last_line(error)}"
                 ) from None
             self._fill()
             return
@@ -335,3 +336,8 @@ class RaydistillWorker:
         """One piece of work."""
         with threads(self.cpus), memory_watched():
             return function(**shared, **item, device=device())
+
+
+def _last_line(error: Exception) -> str:
+    """Of what Ray says of a process: the exception in it, where one was raised."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()[:300]

@@ -3,7 +3,7 @@
 Nothing here imports Ray or Optuna, so a search can be read, changed and planned anywhere.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
@@ -200,16 +200,16 @@ class Search(Config):
         known = self.flat()
         if self.final:
             self.model_copy(update={"space": {}, "final": {}}).override(self.final)
-        for path, distribution in self.space.items():
+        for path in self.space:
             if not path.startswith("distill."):
                 raise ConfigError(
                     f"space: {path!r} is not a setting of the distillation; use paths like 'distill.lr_img'"
                 )
             if path not in known:
                 self.override({path: 0})  # raises with the nearest known path
-            for value in edges(distribution):
-                self.without_space().override({path: value})
             self._condition_fits(path)
+        for changes in corners(self):
+            self.without_space().override(changes)
         return self
 
     def _condition_fits(self, path: str) -> None:
@@ -225,6 +225,24 @@ class Search(Config):
     def without_space(self) -> "Search":
         """The same with nothing searched and nothing changed at the end."""
         return self.model_copy(update={"space": {}, "final": {}})
+
+
+def corners(search: Search) -> Iterator[dict[str, Scalar]]:
+    """Settings with each path at each end of its range, and what goes with that: its condition, and those that it lets in."""
+    space = search.space
+    for path, distribution in space.items():
+        for value in edges(distribution):
+            changes: dict[str, Scalar] = {path: value}
+            when = distribution.when
+            while when is not None:
+                changes[when.path] = when.values[0]
+                when = space[when.path].when if when.path in space else None
+            for other in [*space] * len(space):  # one lets in another, in whatever order they stand
+                child = space[other]
+                when = child.when
+                if when is not None and when.path in changes and changes[when.path] in when.values:
+                    changes.setdefault(other, edges(child)[0])
+            yield changes
 
 
 def edges(distribution: Distribution) -> tuple[Scalar, ...]:

@@ -32,4 +32,4 @@ def with_lengths(search: Search, found: Mapping[str, int]) -> Search:
 
 def shortened(search: Search, share: float) -> Search:
     """The search with a share, in [0, 1], of each of its lengths, but at least one."""
-    return with_lengths(search, {path: max(1, math.ceil(share * n)) for path, n in lengths(search).items()})
+    return with_lengths(search, {path: min(n, max(1, math.ceil(share * n))) for path, n in lengths(search).items()})

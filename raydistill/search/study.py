@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from raydistill.artifacts import COMPLETED, DIVERGED, FAILED, STOPPED, read_json
 from raydistill.config import Scalar
+from raydistill.errors import ConfigError
 from raydistill.search.definition import Budget, Choice, Distribution, Search
 from raydistill.search.trials import TrialRecord, read_trials
 from raydistill.seeding import derive
@@ -44,6 +45,9 @@ def suggest(search: Search, number: int, records: Sequence[TrialRecord]) -> dict
 
     Returns:
         Dotted path → value for every path whose condition holds.
+
+    Raises:
+        ConfigError: no draw gives settings that fit together.
     """
     earlier = sorted((r for r in records if r.number < number), key=lambda r: r.number)
     if [r.number for r in earlier] != list(range(number)):
@@ -61,11 +65,32 @@ def suggest(search: Search, number: int, records: Sequence[TrialRecord]) -> dict
             if trial is not None:
                 study.add_trial(trial)
         tried = [dict(r.params) for r in earlier]
+        valid: list[dict[str, Scalar]] = []
+        wrong = ""
         for _ in range(ATTEMPTS):
             params = _fill(search, partial(_draw, study.ask()))
+            try:
+                _check(search, params)
+            except ConfigError as error:
+                wrong = str(error)
+                continue
             if params not in tried:
-                break
-    return params
+                return params
+            valid.append(params)
+    if not valid:
+        raise ConfigError(f"space: none of {ATTEMPTS} draws fits together; narrow it. The last: {wrong}")
+    return valid[-1]
+
+
+def _check(search: Search, params: Mapping[str, Scalar]) -> None:
+    """Whether values that are each within the space fit together, in the trial and in a final distillation.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    plain = search.without_space()
+    plain.override(params)
+    plain.override({**params, **search.final})
 
 
 def importances(run: Path) -> dict[str, float]:

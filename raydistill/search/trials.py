@@ -85,7 +85,7 @@ def trial_unit(run: Path, number: int) -> Unit:
 def read_trial(unit: Unit) -> TrialRecord | None:
     """The record behind a trial's unit; ``None`` before it has begun."""
     state = unit.read()
-    if not state:
+    if "params" not in state:
         return None
     metrics = state.get("metrics", {})
     iterations = metrics.get("iterations")

@@ -28,7 +28,7 @@ from raydistill.runtime.on_ray import OnRay
 from raydistill.runtime.pool import device, signals_through
 from raydistill.search.definition import Search
 from raydistill.search.ledger import Ledger
-from raydistill.search.objective import REAL, Assignment, Engine, run_trial
+from raydistill.search.objective import REAL, Assignment, Engine, run_trial, trial_fingerprint
 from raydistill.search.trials import SETTLED, SILENT, Listener, trial_unit
 
 # Loggers that no one reads cost 8 ms a report; the snapshots are for Tune's own restore; Ctrl-C is for the caller.
@@ -126,7 +126,9 @@ def _enlarged(searcher: "FromLedger", share: Share, runtime: OnRay) -> Share:
 
 def _again(searcher: "FromLedger", number: int, why: str) -> None:
     searcher.listener.trial_again(number, why)  # first: writing it down may take a while, and be interrupted
-    _unit(searcher, number).note(why)
+    unit = _unit(searcher, number)
+    if unit.status is not None:  # else it did not come so far
+        unit.note(why)
 
 
 def _unit(searcher: "FromLedger", number: int) -> Unit:
@@ -221,6 +223,9 @@ class FromLedger(Searcher):
         storage.fetch(unit.directory)
         if error and unit.status not in SETTLED:
             times = self.ledger.search.budget.max_failures + 1
+            if unit.status is None:  # it died each time before it could say that it runs
+                params = self.ledger.assign(number).params
+                unit.begin(trial_fingerprint(self.ledger.search, params), params, {})
             unit.finish(FAILED, {}, message=f"its process died {times} times; out of memory?")
         self.listener.trial_finished(self.ledger.settle(number))
 

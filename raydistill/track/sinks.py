@@ -18,6 +18,9 @@ from rich.text import Text
 LINE_EVERY = 5.0
 "Seconds between two lines where stderr is not a terminal."
 SHOWN_TRIALS = 12
+SHOWN_IN_LINE = 4
+SHOWN_AS = {"experts": "expert"}
+"Stage → what its rows on a terminal are, where they are not trials."
 M = TypeVar("M", bound=Callable[..., None])
 
 
@@ -98,18 +101,19 @@ class Progress:
             )
 
     @_harmless
-    def stage(self, name: str, total: int, unit: str) -> None:
+    def stage(self, name: str, total: int, unit: str, done: int = 0) -> None:
         """A stage begins, and the one before it ends.
 
         Args:
             name: e.g. ``search``.
             total: how many ``unit`` it has, e.g. 16 ``trials``.
             unit: what is counted, in the plural.
+            done: how many an earlier start has done, which say nothing about the time that is left.
         """
         self._end_stage()
         self._trials.clear()
-        task = self._bars.add_task(name, total=total, text="", count=f"0/{total}")
-        self._stages[name] = _Stage(task, total, unit)
+        task = self._bars.add_task(name, total=total, completed=done, text="", count=f"{done}/{total}")
+        self._stages[name] = _Stage(task, total, unit, done)
         self._current = name
         if self._console.is_interactive and self._live is None:
             self._live = Live(
@@ -119,7 +123,9 @@ class Progress:
                 redirect_stdout=False,
             )
             self._live.start()
-        self._line(f"{name}: {total} {unit}", force=True)
+        self._line(f"{name}: {total} {unit}" + (f", {done} of them done before" if done else ""), force=True)
+        if done >= total:
+            self._end_stage()
 
     @_harmless
     def advance(self, stage: str, n: int = 1, text: str = "", share: float | None = None) -> None:
@@ -200,7 +206,7 @@ class Progress:
         task = self._bars.tasks[self._bars.task_ids.index(stage.task)]
         parts = [f"{name}: {stage.count} {stage.unit}"]
         if self._trials and not ended:
-            parts.append(f"{len(self._trials)} running")
+            parts.append(f"{len(self._trials)} running{self._places()}")
         if self._best is not None and self._best[2] == name:
             parts.append(self._best_text())
         if stage.text:
@@ -210,6 +216,11 @@ class Progress:
         elif task.time_remaining is not None:
             parts.append(f"about {_duration(task.time_remaining)} left")
         return ", ".join(parts)
+
+    def _places(self) -> str:
+        """Of a few trials, how far each is."""
+        told = [f"{number} at {trial.step}/{trial.total}" for number, trial in sorted(self._trials.items())]
+        return f" ({', '.join(told)})" if len(told) <= SHOWN_IN_LINE else ""
 
     def _line(self, text: str, force: bool = False) -> None:
         now = time.monotonic()
@@ -224,7 +235,15 @@ class Progress:
     def _picture(self) -> Group:
         # Drawn by the display's own thread: without the lock, which is held while lines are printed.
         trials = sorted(self._trials.items())
-        table = Table("trial", "step", "loss", "val. acc.", box=None, pad_edge=False, header_style="dim")
+        table = Table(
+            SHOWN_AS.get(self._current, "trial"),
+            "step",
+            "loss",
+            "val. acc.",
+            box=None,
+            pad_edge=False,
+            header_style="dim",
+        )
         for number, trial in trials[:SHOWN_TRIALS]:
             loss, accuracy = trial.numbers.get("loss"), trial.numbers.get("val_accuracy")
             table.add_row(

@@ -336,10 +336,11 @@ def reachable(uri: str) -> bool:
     Raises:
         ConfigError: neither a server nor a database.
     """
+    from http.client import HTTPException
     from urllib.error import HTTPError
     from urllib.request import urlopen
 
-    checked = checked_uri(uri)
+    checked = without_credentials(checked_uri(uri))
     if urlsplit(checked).scheme not in ("http", "https"):
         return True
     try:
@@ -347,5 +348,5 @@ def reachable(uri: str) -> bool:
             return True
     except HTTPError:
         return True  # it answered, if only to ask for credentials
-    except OSError:
+    except (OSError, HTTPException):
         return False

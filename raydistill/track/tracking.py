@@ -163,13 +163,13 @@ class Tracking:
         for unit in units(self.run):
             with _collecting(problems):
                 self._deliver(parent, unit, closing)
-        with _collecting(problems):
-            self._summarise(parent)
-        if closing:
+        if closing:  # before what may take longer than there is time: MLflow takes files of runs that have ended too
             for child in self._children.values():
                 if child.status == "RUNNING":  # its folder is gone or cannot be read
                     self._store.set_status(child, "KILLED")
             self._store.set_status(parent, self._status)
+        with _collecting(problems):
+            self._summarise(parent)
         if problems:
             raise problems[0]
 
@@ -234,11 +234,11 @@ class Tracking:
         mark = fingerprint([child.record, [(name, *stamp(path)) for path, name in files]])
         if child.status == status and child.tags.get(MARK) == mark:
             return
-        self._deliver_running(child, unit, "RUNNING")
+        self._deliver_running(child, unit, status if child.status == status else "RUNNING")
         self._store.log(child, records.final_numbers(child.record, child.latest))
+        self._store.set_status(child, status, _modified(unit.file))
         self._store.upload(child, files)
         self._store.describe(child, {}, {MARK: mark})
-        self._store.set_status(child, status, _modified(unit.file))
 
     def _version_tags(self, winner: Shadow) -> dict[str, str]:
         """What a registered model is of, and the distilled set that chose it."""

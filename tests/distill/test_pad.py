@@ -99,6 +99,26 @@ def test_first_labels_are_the_mean_of_the_experts_that_are_right() -> None:
         assert torch.allclose(method.logits[i], expected, atol=1e-5)
 
 
+def test_an_expert_that_is_no_number_labels_nothing() -> None:
+    method = small.pad(init="real")
+    before = method._first_labels(3)
+
+    class Broken:
+        path, layout, first, epochs = method.experts[0].path, method.layout, 0, 10**6
+
+        def snapshot(self, epoch: int) -> torch.Tensor:
+            return torch.full((method.layout.size,), torch.nan)
+
+    method.experts = [*method.experts, Broken()]  # type: ignore[list-item]
+    assert torch.equal(method._first_labels(3), before)
+
+
+def test_the_papers_experts_see_the_augmentation_that_matching_does() -> None:
+    config = PADConfig(**PRESETS["paper"])
+    experts = config.experts
+    assert experts.recipe.augment == experts.difficulty.recipe.augment == config.augment == "natural"
+
+
 def test_noise_starts_with_scaled_one_hot_labels() -> None:
     logits = small.pad().logits
     assert logits is not None

@@ -80,6 +80,12 @@ def test_chance_and_perfection() -> None:
         assert two_class_scores(logits, labels) == dict(zip(TWO_CLASS, (*values, 0.75), strict=True))
 
 
+def test_outputs_that_are_no_numbers_say_nothing() -> None:
+    labels = torch.tensor([0, 0, 0, 1])
+    scores = two_class_scores(torch.full((4, 2), torch.nan), labels)
+    assert (scores["auc"], scores["recall_0"], scores["recall_1"]) == (0.5, 1, 0)
+
+
 def test_confident_scores_keep_their_order() -> None:
     # In float32 both probabilities would be 1.
     logits = torch.tensor([[0.0, 20.0], [0.0, 25.0]])

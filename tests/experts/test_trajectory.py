@@ -347,9 +347,9 @@ def test_a_file_that_is_cut_short_is_named_when_it_is_read(tmp_path: Path) -> No
     found = Trajectory(Place(tmp_path).trajectory(0))
     file = found.path / TENSORS
     file.write_bytes(file.read_bytes()[:-8])
-    with pytest.raises(ArtifactError, match=f"{file} is damaged .*; train it again"):
+    with pytest.raises(ArtifactError, match=f"{file} was damaged .*; train it again"):
         found.snapshot(EPOCHS)
-    file.unlink()
+    assert not found.path.exists()  # so that it will be
     with pytest.raises(ArtifactError, match=f"{file} is gone; train it again"):
         found.snapshot(0)
 
@@ -367,10 +367,54 @@ def test_a_changed_byte_is_found_when_it_is_read_and_whole_files_are_checked_onc
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(bytes(content))
-    with pytest.raises(ArtifactError, match=f"{file} is damaged .*; train it again"):
+    with pytest.raises(ArtifactError, match=f"{file} was damaged .*; train it again"):
         found.snapshot(0)
     train(tmp_path, config())
     assert torch.equal(Trajectory(found.path).snapshot(0), before)
+
+
+def test_a_longer_trajectory_may_take_its_place_while_it_is_read(tmp_path: Path) -> None:
+    train(tmp_path, config(), first=2)
+    found = Trajectory(Place(tmp_path).trajectory(0))
+    before = found.snapshot(3)
+    train(tmp_path, config(), epochs=EPOCHS + 2)  # another search reads more of it, and earlier ones
+    assert torch.equal(found.snapshot(3), before)
+    assert (found.first, found.epochs) == (0, EPOCHS + 2)
+
+
+def test_one_that_is_damaged_while_others_are_trained_is_not_waited_for(tmp_path: Path) -> None:
+    train(tmp_path, config())
+    place = Place(tmp_path)
+    (place.trajectory(0) / TENSORS).write_bytes(b"damaged")
+    with pytest.raises(ArtifactError, match=f"{place.trajectory(0)} was damaged; train it again"):
+        store.Arriving(place, 1, 0, EPOCHS)[0]
+    assert not place.trajectory(0).exists()
+
+
+def test_what_a_kill_has_left_aside_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(tmp_path, config())
+    path, before = Place(tmp_path).trajectory(0), stored(tmp_path)
+    path.rename(path.with_name(f".{path.name}.old"))
+    steps = count_visits(monkeypatch)
+    train(tmp_path, config())
+    assert (steps, stored(tmp_path)) == ([], before)
+
+
+def test_an_expert_that_diverges_is_named(tmp_path: Path) -> None:
+    wild = config(recipe=RECIPE.override({"lr": 1e30}))
+    with pytest.raises(ConfigError, match=r"expert 0 diverged in epoch \d: .* lower distill.experts.recipe.lr"):
+        train(tmp_path, wild)
+    assert not Place(tmp_path).trajectory(0).exists()
+
+
+def test_an_epoch_under_way_tells_its_numbers(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    noted = [{"loss": None, "accuracy": 0.1, "step": 0}, {"loss": 0.5, "accuracy": 0.7, "step": 3}]
+    for epoch in (0, 1):
+        artifacts.save_folder(place.part(0, epoch), "state", {"noted": noted[: epoch + 1]}, {})
+    assert trajectory.part_numbers(place, 0, 0) == {"val_accuracy": 0.1}
+    assert trajectory.part_numbers(place, 0, 1) == {"val_accuracy": 0.7, "loss": 0.5}
+    assert trajectory.part_numbers(place, 0, 2) == {}
 
 
 def test_an_expert_that_is_not_there_yet_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ def test_the_tops_are_the_truths_best() -> None:
     truth = {f"n{i:02d}": float(i) for i in range(12)}
     # The upper half in order, the lower half reversed.
     proxy = {name: value if value >= 7 else 6 - value for name, value in truth.items()}
-    found = agreement(proxy, truth)
+    found = agreement(dict(sorted(proxy.items(), key=lambda one: -one[1])), truth)
     assert {group: found["spearman"][group]["networks"] for group in found["spearman"]} == {
         "all": 12, "top5": 5, "top10": 10,
     }  # fmt: skip
@@ -79,6 +79,6 @@ def test_the_tops_are_the_truths_best() -> None:
 
 def test_regret_is_what_the_pick_loses() -> None:
     truth = {"a": 0.9, "b": 0.8, "c": 0.5}
-    assert regret({"a": 0.1, "b": 0.3, "c": 0.2}, truth) == pytest.approx(0.1)
+    assert regret({"b": 0.3, "c": 0.2, "a": 0.1}, truth) == pytest.approx(0.1)
     assert regret({"a": 0.3, "b": 0.3, "c": 0.2}, truth) == 0
     assert regret({"d": 0.9, "a": 0.3}, truth) is None

@@ -8,7 +8,7 @@ import pytest
 from raydistill.artifacts import COMPLETED, DIVERGED, RUNNING, Unit, write_json
 from raydistill.distill.datadam import DataDAM
 from raydistill.nas.space import NASConfig
-from raydistill.nas.summary import summary, warning
+from raydistill.nas.summary import config_of, rated, summary, to_confirm, warning
 from raydistill.search.definition import Search
 
 TRUTH = {"ConvNetD1": 0.5, "ConvNetD2": 0.6, "ConvNetD3": 0.9, "ConvNetD4": 0.7, "ConvNetD5": 0.8}
@@ -75,6 +75,16 @@ def test_the_truth_decides_what_a_proxy_is_worth(tmp_path: Path) -> None:
     ]
 
 
+def test_of_equals_the_one_told_of_is_the_one_that_is_confirmed(tmp_path: Path) -> None:
+    run = a_run(tmp_path, networks=("ConvNetAP", "ConvNetAS", "ConvNetD3"), confirm=1)  # AP is D3
+    unit(run, "distilled", "ConvNetD3", 0.5)
+    unit(run, "distilled", "ConvNetAS", 0.5)
+    found, config = summary(run), config_of(run)
+    assert found is not None
+    assert config is not None
+    assert [found["best"]] == to_confirm(config, rated(run, "distilled")) == ["ConvNetAS"]
+
+
 def test_an_interval_with_zero_in_it_is_said_in_words() -> None:
     one = {"low": -0.104, "high": 0.7, "value": 0.3, "networks": 18}
     text = warning("distilled", {"spearman": {"all": one}, "kendall": {"all": {**one, "low": 0.1}}})
@@ -87,13 +97,17 @@ def test_an_interval_with_zero_in_it_is_said_in_words() -> None:
     assert warning("early", {"kendall": {"all": {**one, "low": 0.1}}}) == warning("early", {}) == ""
 
 
-def test_diverged_students_count_with_what_they_answer(tmp_path: Path) -> None:
+def test_diverged_students_count_with_what_they_answer_and_are_never_the_pick(tmp_path: Path) -> None:
     run = a_run(tmp_path, networks=("ConvNetD1", "ConvNetAS"))
     unit(run, "distilled", "ConvNetD1", 0.5)
-    unit(run, "distilled", "ConvNetAS", 0.1, status=DIVERGED)
+    unit(run, "distilled", "ConvNetAS", 0.6, status=DIVERGED)  # the larger of two classes
     found = summary(run)
     assert found is not None
-    assert [entry["name"] for entry in found["ranking"]] == ["ConvNetD1", "ConvNetAS"]
+    assert [(entry["name"], entry["accuracy"]) for entry in found["ranking"]] == [
+        ("ConvNetD1", 0.5),
+        ("ConvNetAS", 0.6),
+    ]
+    assert found["best"] == "ConvNetD1"
     assert found["proxies"]["distilled"]["diverged"] == 1
 
 

@@ -28,7 +28,7 @@ def rated(run: Path, arm: str, network: str, protocol: str, runs: list[float], t
     metrics = {"accuracy_mean": sum(runs) / len(runs), "accuracy_std": 0.01, "seconds": 3.0 * len(runs)}
     epochs = 50 if protocol == "seed" else 1000
     unit = Unit(run / "units/evaluate" / (f"{arm}-{network}" + (f"-{table}" if table else "")))
-    unit.begin("e" * 16, {}, {})
+    unit.begin("e" * 16, {"batch": 25 if table == "cross" else 256}, {})
     about = {
         "set": arm,
         "network": network,
@@ -131,6 +131,11 @@ def test_cells_hold_what_the_units_hold(found: Found) -> None:
     assert row["seconds"] == 3.0
     assert "600 iterations" in row["means"]
     assert "students take 51 steps" in row["means"]
+    plain, _ = frames(found, TABLES[1])
+    row = plain[(plain["set"] == "from real") & plain["protocol"].str.startswith("cross")].iloc[0]
+    images = found.parts["mnist_datadam"].images
+    assert images is not None
+    assert f"students take {1001 * -(-len(images) // 25):,} steps" in row["means"]  # batches of that table
     crossed = ours(found, "II")
     assert crossed[("full", "cross")] == "99.10"
     assert crossed[("from real", "cross")] == "91.00 ± 1.00"

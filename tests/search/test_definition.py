@@ -4,7 +4,7 @@ import pytest
 
 from raydistill.errors import ConfigError
 from raydistill.runtime.base import Share
-from raydistill.search.definition import Budget, Resources
+from raydistill.search.definition import Budget, Choice, Float, Int, Resources, Search, When, corners
 from tests.search.fakes import make_search
 
 
@@ -49,3 +49,30 @@ def test_it_can_be_said_on_the_command_line_and_a_search_of_before_still_reads()
 def test_what_would_have_no_effect_is_refused(given: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Budget.parse(given)
+
+
+def test_settings_that_need_each_other_can_be_searched() -> None:
+    space = {
+        "distill.window": Int(low=2, high=10, when=When(path="distill.gradient", values=("window",))),
+        "distill.gradient": Choice(values=("adjoint", "window")),
+    }
+    search = Search.parse(
+        {"name": "pad", "distill": {"method": "PAD"}, "space": {n: d.to_json() for n, d in space.items()}}
+    )
+    assert list(corners(search)) == [
+        {"distill.window": 2, "distill.gradient": "window"},
+        {"distill.window": 10, "distill.gradient": "window"},
+        {"distill.gradient": "adjoint"},
+        {"distill.gradient": "window", "distill.window": 2},
+    ]
+    with pytest.raises(ConfigError, match="the one needs the other"):
+        search.override({"space": {"distill.gradient": Choice(values=("adjoint", "window")).to_json()}})
+
+
+def test_a_condition_on_nothing_lets_in_what_stands_on_nothing() -> None:
+    fresh = When(path="distill.network_pool", values=(None,))
+    space = {"distill.lr_img": Float(low=0.1, high=1, when=fresh), "distill.ipc": Int(low=1, high=2)}
+    search = Search.parse(
+        {"name": "dam", "distill": {"method": "DataDAM"}, "space": {n: d.to_json() for n, d in space.items()}}
+    )
+    assert {"distill.ipc": 1} in list(corners(search))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from raydistill.artifacts import COMPLETED, DIVERGED, FAILED, RUNNING, STOPPED, write_json
 from raydistill.config import Scalar
+from raydistill.errors import ConfigError
 from raydistill.search.definition import Choice, Distribution, Float, Int, Search, When
 from raydistill.search.study import importances, suggest
 from raydistill.search.trials import TrialRecord, trial_unit
@@ -84,6 +85,24 @@ def test_a_suggestion_needs_all_earlier_trials() -> None:
     running = [replace(r, status=RUNNING) for r in sequence(search, 3)]
     with pytest.raises(ValueError, match="trial 0 is running"):
         suggest(search, 3, running)
+
+
+def test_settings_that_do_not_fit_together_are_drawn_again() -> None:
+    pad = Search.parse({"name": "pad", "distill": {"method": "PAD"}})
+    starts = {
+        "distill.min_start_epoch": Int(low=0, high=5),
+        "distill.max_start_epoch": Int(low=4, high=8),
+    }
+    records = sequence(with_space(pad, starts), 12)
+    assert all(r.params["distill.min_start_epoch"] < r.params["distill.max_start_epoch"] for r in records)  # type: ignore[operator]
+    never = with_space(
+        pad, {"distill.min_start_epoch": Int(low=4, high=9), "distill.max_start_epoch": Int(low=10, high=12)}
+    )
+    final = never.model_copy(update={"final": {"distill.max_start_epoch": 3}})
+    with pytest.raises(
+        ConfigError, match=r"space: none of 32 draws fits together; narrow it. The last: .*leaves no start"
+    ):
+        suggest(final, 1, [ended(final, 0, {"distill.min_start_epoch": 4, "distill.max_start_epoch": 10})])
 
 
 def test_trial_0_has_the_searchs_own_values_where_they_lie_in_the_space() -> None:

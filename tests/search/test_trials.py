@@ -28,6 +28,16 @@ def test_a_unit_reads_back_as_its_record(tmp_path: Path) -> None:
     assert ended.settled
 
 
+def test_a_unit_that_never_began_is_no_trial(tmp_path: Path) -> None:
+    unit = trial_unit(tmp_path, 0)
+    unit.note("no room on its disk; goes on on another machine")
+    assert read_trial(unit) is None
+    unit.begin("f", {"a": 1}, {})
+    record = read_trial(unit)
+    assert record is not None
+    assert (record.status, record.params) == (RUNNING, {"a": 1})
+
+
 def test_trials_come_in_number_order_beyond_four_digits(tmp_path: Path) -> None:
     for number in (10000, 3, 9999):
         trial_unit(tmp_path, number).begin("f", {}, {})

@@ -18,7 +18,8 @@ from raydistill.runtime.local import Local
 from raydistill.runtime.on_ray import OnRay
 from raydistill.search import local, tune
 from raydistill.search.definition import Budget, Float, Search
-from raydistill.search.trials import read_trials
+from raydistill.search.ledger import Ledger
+from raydistill.search.trials import SILENT, read_trials
 from tests.search import fakes
 from tests.search.fakes import FAKE, make_data, make_search
 from tests.search.test_local import Heard, assert_nothing_finished_was_repeated, essence
@@ -91,6 +92,19 @@ from raydistill.search import tune
 from tests.search.fakes import FAKE, make_data, make_search
 tune.run_search(make_search(), Path(sys.argv[2]), make_data(), runtime, engine=FAKE)
 """
+
+
+def test_a_process_that_dies_before_it_says_anything_is_a_failed_trial(tmp_path: Path) -> None:
+    search = make_search(trials=2)
+    ledger = Ledger(search, tmp_path)
+    searcher = tune.FromLedger(ledger, SILENT, set())
+    assert searcher.suggest("a")["number"] == 0
+    searcher.on_trial_complete("a", error=True)
+    assert searcher.failure is None
+    (record,) = read_trials(tmp_path)
+    assert (record.status, record.params) == (FAILED, ledger.assign(0).params)
+    assert "its process died" in record.message
+    assert Ledger(search, tmp_path).remaining() == [1]
 
 
 def test_a_killed_driver_loses_nothing(on_ray: OnRay, tmp_path: Path) -> None:

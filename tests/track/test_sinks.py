@@ -67,6 +67,25 @@ def test_lines_come_no_faster_than_every_five_seconds(monkeypatch: pytest.Monkey
     assert re.search(r"search: \d+/1000 trials, about \d+ s left", lines[-1])
 
 
+def test_what_was_done_before_says_nothing_of_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    stream = io.StringIO()
+    progress = Progress(stream=stream)
+    progress.stage("experts", 100, "trajectories", 50)
+    progress._bars.get_time = lambda: clock[0]
+    for _ in range(3):
+        clock[0] += 600
+        progress.trial(7, 3, 9, {})
+        progress.advance("experts")
+    lines = stream.getvalue().splitlines()
+    assert lines[0] == "experts: 100 trajectories, 50 of them done before"
+    # Of 50 done before, rich alone would make ten minutes.
+    assert re.search(r"experts: 5\d/100 trajectories, 1 running \(7 at 3/9\), about [3-9]\.\d h left", lines[-1]), (
+        lines[-1]
+    )
+
+
 def test_no_line_is_said_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
