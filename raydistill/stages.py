@@ -10,20 +10,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from raydistill import artifacts, expert_stage, nas_stage, rates, results, reuse, sharing, storage
+from raydistill import artifacts, expert_stage, nas_stage, results, sharing, storage
 from raydistill.artifacts import COMPLETED, DIVERGED, Unit
 from raydistill.checks import check_fit
 from raydistill.config import Scalar
 from raydistill.data.distilled import OF_RUN, DistilledSet
-from raydistill.data.load import TrainData, expect_test, load_test, load_train, named
+from raydistill.data.load import TrainData, expect_test, load_train, named
 from raydistill.display import Display, ToDisplay, noted, watched
 from raydistill.distill.method import MethodConfig
 from raydistill.distill.unit import ENDED, distil_item
 from raydistill.errors import ArtifactError, ConfigError, EnvironmentIssue, RaydistillError
-from raydistill.evaluate import arms
+from raydistill.evaluate_stage import EvaluateStage
 from raydistill.experts import store
 from raydistill.precision import has_bfloat16
-from raydistill.runtime.base import Runtime, threads
+from raydistill.runtime.base import Runtime
 from raydistill.search.definition import Search, Stage
 from raydistill.search.ledger import Ledger
 from raydistill.search.trials import best_trial, read_trials
@@ -286,112 +286,9 @@ class Experiment:
         )
 
     def run_evaluate(self) -> None:
-        """Train students on the set and on what stands beside it; the one place where test images are read."""
-        distilled = self.distilled()
-        todo = self._evaluations(distilled)
-        items = [item for part in todo.values() for item in part]
-        open_items = [item for item in items if not self._student_done(item)]
-        self.display.stage("evaluate", len(items), "students", len(items) - len(open_items))
-        for part in todo.values():  # a kill may have come between the last student and the conclusion
-            self._conclude(self._evaluation(part[0]), part)
-        if open_items:
-            self._rate(distilled, todo, open_items)
-        self._annotate(distilled)
-
-    def _rate(
-        self, distilled: DistilledSet, todo: Mapping[str, Sequence[arms.Item]], open_items: Sequence[arms.Item]
-    ) -> None:
-        initial = DistilledSet.load(self.set_path.parent / "initial")
-        seed = derive(self.search.seed, "evaluate")
-        share = self.search.budget.of("evaluate")
-        with threads(share.cpus):  # what k-center chooses depends on how sums are split
-            sets = arms.sets_of(self.search.evaluate, distilled, initial, self.data, seed)
-        shared = {
-            "sets": sets,
-            "data": self.data,
-            "test": load_test(self.search.data, self.data_root),
-            "config": self.search.evaluate,
-            "seed": seed,
-        }
-        chosen = rates.choose(self.search, self.run, open_items, shared, self.runtime, self.display)
-        plain = [item._asdict() | {"lr": chosen.get(item.name)} for item in open_items]
-        told = noted(self.display, lambda index: self._evaluation(open_items[index]))
-        for index, result in self.runtime.map(arms.rate_item, plain, shared, *share, told=told):
-            item = open_items[index]
-            unit = self._evaluation(item)
-            unit.log(item.student, result)
-            self.display.advance("evaluate", 1, f"{item.arm} on {item.network}: {100 * result['accuracy']:.2f} %")
-            self._conclude(unit, todo[unit.name])
-
-    def _annotate(self, distilled: DistilledSet) -> None:
-        """Tell the set itself what it was measured to be worth."""
-        found = arms.rated(self.run)
-        done = {unit.name: unit.read()["metrics"] for unit in found if unit.status == COMPLETED}
-        if distilled.manifest.get("accuracies") != done:
-            DistilledSet.annotate(self.set_path, accuracies=done)
-
-    def _evaluations(self, distilled: DistilledSet) -> dict[str, list[arms.Item]]:
-        """Unit name → its students; units of another set or protocol are begun anew, or taken from a run that has them."""
-        parts: dict[str, list[arms.Item]] = {}
-        taken: list[str] = []
-        for item in arms.items(self.search.evaluate, self.search.distill.network):
-            parts.setdefault(self._evaluation(item).name, []).append(item)
-        for part in parts.values():
-            unit, arm = self._evaluation(part[0]), part[0].arm
-            protocol = arms.protocol_of(arm, self.search.evaluate, part[0].table)
-            about: dict[str, Any] = {
-                "protocol": protocol.to_json(),
-                "network": part[0].network,
-                "seed": self.search.seed,
-            }
-            about |= {"data": self.search.data.to_json(), "draws": self.search.evaluate.random_draws, "arm": arm}
-            of_run = arm in ("distilled", "initial")
-            if arm == "whole":  # no ipc changes it, but what is done already has the search's
-                about["set"] = self.search.distill.ipc
-            else:
-                about["set"] = distilled.manifest["checksums"] if of_run else arms.ipc_of(distilled)
-            if part[0].table:
-                table = self.search.evaluate.also[part[0].table]
-                about |= {"labels": table.labels, "rates": arms.rates_of(part[0], self.search.evaluate)}
-                if arm in ("kcenter", "herding"):  # chosen by the main table's
-                    about["augment"] = self.search.evaluate.protocol.augment
-            fingerprint = artifacts.fingerprint_of(results.canonical(about))
-            if unit.read().get("fingerprint") != fingerprint:
-                artifacts.remove(unit.directory)
-                params = {"set": arm, "network": part[0].network, **protocol.flat()}
-                unit.begin(fingerprint, params, results.tags(self.search))
-                if not of_run and (other := reuse.taken(unit, self.run)):
-                    taken.append(other)
-        if taken:
-            self.display.note(reuse.told(taken, "evaluations"))
-        return parts
-
-    def _evaluation(self, item: arms.Item) -> Unit:
-        return Unit(self.run / "units" / "evaluate" / item.name)
-
-    def _student_done(self, item: arms.Item) -> bool:
-        return any(line["step"] == item.student for line in self._evaluation(item).history())
-
-    def _conclude(self, unit: Unit, part: Sequence[arms.Item]) -> None:
-        runs = {line["step"]: line for line in unit.history()}
-        if any(item.student not in runs for item in part) or unit.read().get("students") == len(part):
-            return
-        students = [runs[item.student] for item in part]
-        metrics = arms.summary(students)
-        protocol = arms.protocol_of(part[0].arm, self.search.evaluate, part[0].table)
-        unit.finish(
-            COMPLETED,
-            metrics,
-            set=part[0].arm,
-            network=part[0].network,
-            protocol=protocol.name,
-            epochs=protocol.epochs,
-            students=len(students),
-            runs=[run["accuracy"] for run in students],
-            seconds=metrics["seconds"],
-            **({"classes": list(self.data.train.classes)} if "recall_0" in metrics else {}),
-            **rates.about(self.search, self.run, part[0]),
-        )
+        """Train students on the set and on what stands beside it (``evaluate_stage``)."""
+        given = (self.search, self.run, self.data, self.runtime, self.display, self.data_root)
+        EvaluateStage(*given).do(self.set_path, self.distilled())
 
     def run_nas(self) -> None:
         """Rank networks by what they learn from the distilled set, and train the best on all images (``nas_stage``)."""

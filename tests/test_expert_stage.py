@@ -17,9 +17,9 @@ import torch
 from raydistill import artifacts, definitions, expert_stage, results
 from raydistill.artifacts import TENSORS
 from raydistill.data.load import load_train
-from raydistill.errors import ConfigError, EnvironmentIssue
+from raydistill.errors import ConfigError
 from raydistill.experts import store
-from raydistill.experts.trajectory import Place, train_item
+from raydistill.experts.trajectory import Place
 from raydistill.runtime.local import Local
 from raydistill.search.definition import Search
 from raydistill.stages import Experiment
@@ -163,74 +163,6 @@ def test_damage_is_found_named_and_mended(
     assert f"{Place(entry(out)).trajectory(1)} is damaged; it is trained again" in notes
 
 
-@pytest.mark.parametrize("space", [True, False])
-def test_one_that_is_damaged_in_the_middle_is_trained_again_and_the_work_goes_on(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, space: bool
-) -> None:
-    search = definitions.load(str(file)).override({} if space else {"space": {}})
-    images = []
-    for name in ("whole", "damaged"):
-        run, heard = tmp_path / name / "run", Notes()
-        experiment = Experiment(search, run, Local(), heard)
-        results.open_run(search, run, resume=False)
-        experiment.check()
-        experiment.run_experts()
-        whole = bytes_of(run.parent)
-        if name == "damaged":  # after the stage has looked
-            for index in (0, 1, 2):
-                (Place(entry(run.parent)).trajectory(index) / TENSORS).write_bytes(b"damaged")
-        experiment.run_search()
-        experiment.run_distill()
-        images.append((experiment.set_path / TENSORS).read_bytes())
-        assert bytes_of(run.parent) == whole
-    assert images[0] == images[1]
-    assert any("was damaged" in note and note.endswith("it is trained now") for note in heard.notes)
-
-
-def test_fewer_experts_than_before_are_told_of(file: Path, tmp_path: Path) -> None:
-    plain, run = definitions.load(str(file)), tmp_path / "run"
-    for count in (3, 2):
-        search = plain.override({"distill.experts.count": count})
-        results.open_run(search, run, resume=True)
-        Experiment(search, run, Local(), Progress(quiet=True)).run_experts()
-        stages = results.update(run)["stages"]
-        assert stages["experts"]["trajectories"] == count
-    assert len(bytes_of(tmp_path)) == 3  # the cache is shared
-
-
-def test_a_finished_set_whose_driver_died_is_not_distilled_again(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    search, run = definitions.load(str(file)).override({"space": {}}), tmp_path / "run"
-    results.open_run(search, run, resume=False)
-    experiment = Experiment(search, run, Local(), Progress(quiet=True))
-    experiment.run_experts()
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(Experiment, "_end_distill", interrupt)
-        experiment.run_distill()
-    before = stamp(experiment)
-    Experiment(search, run, Local(), Progress(quiet=True)).run_distill()
-    assert stamp(experiment) == before
-    unit = artifacts.Unit(experiment.set_path.parent)
-    assert (unit.status, unit.read()["step"]) == (artifacts.COMPLETED, 4)
-    assert not (unit.directory / "ended.json").exists()
-    # Another distillation is not taken for it.
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(Experiment, "_end_distill", interrupt)
-        other = search.override({"distill.iterations": 3})
-        Experiment(other, run, Local(), Progress(quiet=True)).run_distill()
-    Experiment(search, run, Local(), Progress(quiet=True)).run_distill()
-    assert unit.read()["step"] == 4
-
-
-def interrupt(*args: Any) -> None:
-    raise KeyboardInterrupt
-
-
-def stamp(experiment: Experiment) -> int:
-    return (experiment.set_path / TENSORS).stat().st_mtime_ns
-
-
 def test_starts_and_lengths_that_only_trials_put_together_are_trained(file: Path) -> None:
     space = {
         "distill.max_start_epoch": {"kind": "int", "low": 1, "high": 4},
@@ -308,54 +240,6 @@ def test_experts_cannot_be_searched(file: Path) -> None:
     space = {"distill.experts.recipe.lr": {"kind": "float", "low": 0.01, "high": 0.1}}
     with pytest.raises(ConfigError, match="experts cannot be searched"):
         expert_stage.wanted(search.override({"space": space}))
-
-
-def test_a_full_disk_is_said_before_the_start(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    search: Search = definitions.load(str(file))
-    data = load_train(search.data)
-    want = expert_stage.wanted(search)
-    assert want is not None
-    expected = 3 * 3 * 4 * sum(p.numel() for p in expert_stage.build("ConvNetD1", (1, 8, 8), 10, 0).parameters())
-    assert expert_stage.disk_bytes(want, data) == expected
-    free = type("Usage", (), {"free": expert_stage.peak_bytes(want, data, 3, 1)})
-    assert free.free > 4 / 3 * expected
-    monkeypatch.setattr(expert_stage.shutil, "disk_usage", lambda path: free)  # type: ignore[attr-defined]
-    expert_stage._check_room(want, data, 3, 1, Place(tmp_path / "entry"))
-    with pytest.raises(EnvironmentIssue, match=r"lower distill\.experts\.count"):
-        expert_stage._check_room(want, data, 3, 2, Place(tmp_path / "entry"))
-    # What a killed attempt has left counts.
-    left = Place(tmp_path / "entry").part(0, 0) / TENSORS
-    left.parent.mkdir(parents=True)
-    left.write_bytes(bytes(expert_stage.peak_bytes(want, data, 3, 2) - free.free))
-    expert_stage._check_room(want, data, 3, 2, Place(tmp_path / "entry"))
-
-
-@pytest.mark.parametrize("setting", [{}, {"storage": "float16"}, {"first": 2}], ids=str)
-def test_the_forecast_disk_is_what_training_takes_at_its_peak(
-    file: Path, setting: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Looked at whenever something is written; the files are as large as a real network's, but for the blocks' slack."""
-    search = definitions.load(str(file)).override({"distill.network": "ConvNetD3", "data.source": "digits"})
-    want = expert_stage.wanted(search)
-    assert want is not None
-    want = want._replace(epochs=4, first=setting.get("first", 0))
-    storage = setting.get("storage", "float32")
-    config = want.config.model_copy(update={"count": 1, "curriculum": None, "storage": storage, "epoch_steps": 1})
-    want, data, seen = want._replace(config=config), load_train(search.data), [0]
-    swap = artifacts.swap_in
-
-    def looks(fresh: Path, path: Path) -> None:
-        seen.append(sum(512 * found.stat().st_blocks for found in tmp_path.rglob("*") if "entry" in found.parts))
-        swap(fresh, path)
-
-    monkeypatch.setattr(artifacts, "swap_in", looks)
-    train_item(
-        data=data, config=config, network=want.network, root=str(tmp_path / "entry"), index=0, device="cpu",
-        first=want.first, epochs=want.epochs,
-    )  # fmt: skip
-    forecast = expert_stage.peak_bytes(want, data, 1, 1)
-    print(storage, want.first, max(seen), forecast, expert_stage.disk_bytes(want, data))
-    assert max(seen) <= forecast <= 1.3 * max(seen)
 
 
 def test_a_method_without_experts_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

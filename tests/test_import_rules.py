@@ -26,7 +26,7 @@ LAYERS = (
     ("reuse",),
     ("report", "checks", "expert_stage"),
     ("appraise", "nas_stage", "plan", "rates", "simulation"),
-    ("budget", "sharing"),
+    ("budget", "evaluate_stage", "sharing"),
     ("stages",),
     ("cli", "cli_data", "cli_jobs", "cli_options", "cli_run", "doctor"),
     ("__main__", "__init__"),

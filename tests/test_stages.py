@@ -14,6 +14,7 @@ from raydistill.artifacts import Unit
 from raydistill.data.distilled import DistilledSet
 from raydistill.distill import unit
 from raydistill.errors import ArtifactError, ConfigError, RaydistillError
+from raydistill.evaluate_stage import EvaluateStage
 from raydistill.runtime.local import Local
 from raydistill.search.definition import Search
 from raydistill.stages import Experiment
@@ -247,7 +248,7 @@ def test_killed_between_the_last_student_and_the_conclusion(
 ) -> None:
     shutil.rmtree(run / "units" / "evaluate")
     with monkeypatch.context() as patched:
-        patched.setattr(Experiment, "_conclude", lambda *args: None)
+        patched.setattr(EvaluateStage, "_conclude", lambda *args: None)
         opened(search, run, resume=True).run_evaluate()
     assert "running" in statuses(run, "evaluate").values()
     opened(search, run, resume=True).run_evaluate()

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from raydistill.errors import OutOfGPUMemory, OutOfMemory
+from raydistill.errors import EnvironmentIssue, OutOfGPUMemory, OutOfMemory
 
 Result = TypeVar("Result")
 
@@ -138,10 +138,11 @@ def threads(cpus: float) -> Iterator[None]:
 
 @contextmanager
 def memory_watched() -> Iterator[None]:
-    """Give all exceptions that mean "no memory left" one name.
+    """Give all exceptions that mean "no memory left" one name, and those of a GPU that fails another.
 
     Raises:
         OutOfMemory: where PyTorch, NumPy or Python raised an exception of its own.
+        EnvironmentIssue: the GPU failed, and would fail whatever comes next in this process.
     """
     try:
         yield
@@ -152,6 +153,8 @@ def memory_watched() -> Iterator[None]:
             raise OutOfGPUMemory(_first_line(error)) from None
         if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
             raise OutOfMemory(_first_line(error)) from None
+        if isinstance(error, getattr(torch, "AcceleratorError", ())):  # older PyTorch has none
+            raise EnvironmentIssue(f"the GPU failed ({_first_line(error)})") from error
         raise
 
 

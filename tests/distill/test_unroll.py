@@ -105,6 +105,27 @@ def test_float32_stays_within_tolerance(target: str, kind: str, steps: int, rate
     NET.double()
 
 
+@pytest.mark.parametrize(
+    ("form", "steps", "window", "cosine", "norm"),
+    [
+        ("two_pass", 1, None, 1.0, 1.0),
+        ("two_pass", 3, None, 0.998, 1.04),
+        ("two_pass", 10, None, 0.994, 1.16),
+        ("window", 1, 1, 1.0, 1.0),
+        ("window", 3, 2, 0.997, 0.68),
+        ("window", 10, 5, 0.995, 0.54),
+    ],
+)
+def test_how_far_the_cheaper_forms_are_from_exact(
+    form: unroll.Form, steps: int, window: int | None, cosine: float, norm: float
+) -> None:
+    """The README's table."""
+    given = problem("trained_target", "soft", steps, "0.01")
+    exact, found = matching(given).images.flatten(), matching(given, form, window).images.flatten()
+    assert float(torch.cosine_similarity(found, exact, 0)) == pytest.approx(cosine, abs=5e-4)
+    assert float(found.norm() / exact.norm()) == pytest.approx(norm, abs=5e-3)
+
+
 def test_a_window_of_all_steps_is_exact_and_a_shorter_one_starts_later() -> None:
     given = problem("trained_target", "soft", 10, "0.01")
     exact = matching(given)

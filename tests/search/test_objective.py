@@ -26,6 +26,7 @@ from raydistill.data.distilled import DistilledSet
 from raydistill.data.load import TrainData
 from raydistill.distill.datadam import DataDAM
 from raydistill.distill.loop import Outcome
+from raydistill.errors import EnvironmentIssue
 from raydistill.evaluate.protocol import protocol
 from raydistill.search.definition import Budget, Float, Search
 from raydistill.search.objective import Assignment, Engine, run_trial, trial_fingerprint
@@ -125,6 +126,16 @@ def test_settings_that_do_not_go_together_fail_that_trial_alone(tmp_path: Path) 
     unit = trial_unit(tmp_path, 0)
     assert unit.status == FAILED
     assert "ipc=0" in unit.read()["message"]
+
+
+@pytest.mark.skipif(not hasattr(torch, "AcceleratorError"), reason="this PyTorch has no error of its own for GPUs")
+def test_a_gpu_that_fails_says_nothing_about_the_settings(tmp_path: Path) -> None:
+    def fails(*args: Any, **more: Any) -> Outcome:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nsee …")
+
+    with pytest.raises(EnvironmentIssue, match=r"trial 0: the GPU failed .CUDA error: an illegal .*--resume"):
+        run_trial(make_search(), Assignment(0, {}, {}), make_data(), tmp_path, engine=FAKE._replace(distill=fails))
+    assert trial_unit(tmp_path, 0).status == RUNNING
 
 
 def test_a_settled_trial_is_left_as_it_is(tmp_path: Path) -> None:

@@ -1,0 +1,68 @@
+"""The disk that experts need: known before the start, and not more than is said."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raydistill import artifacts, definitions, expert_stage
+from raydistill.artifacts import TENSORS
+from raydistill.data.load import load_train
+from raydistill.errors import EnvironmentIssue
+from raydistill.experts.trajectory import Place, train_item
+from raydistill.search.definition import Search
+from tests.test_expert_stage import TEXT
+from tests.tiny import write_search
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return write_search(tmp_path, TEXT)
+
+
+def test_a_full_disk_is_said_before_the_start(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search: Search = definitions.load(str(file))
+    data = load_train(search.data)
+    want = expert_stage.wanted(search)
+    assert want is not None
+    expected = 3 * 3 * 4 * sum(p.numel() for p in expert_stage.build("ConvNetD1", (1, 8, 8), 10, 0).parameters())
+    assert expert_stage.disk_bytes(want, data) == expected
+    free = type("Usage", (), {"free": expert_stage.peak_bytes(want, data, 3, 1)})
+    assert free.free > 4 / 3 * expected
+    monkeypatch.setattr(expert_stage.shutil, "disk_usage", lambda path: free)  # type: ignore[attr-defined]
+    expert_stage._check_room(want, data, 3, 1, Place(tmp_path / "entry"))
+    with pytest.raises(EnvironmentIssue, match=r"lower distill\.experts\.count"):
+        expert_stage._check_room(want, data, 3, 2, Place(tmp_path / "entry"))
+    # What a killed attempt has left counts.
+    left = Place(tmp_path / "entry").part(0, 0) / TENSORS
+    left.parent.mkdir(parents=True)
+    left.write_bytes(bytes(expert_stage.peak_bytes(want, data, 3, 2) - free.free))
+    expert_stage._check_room(want, data, 3, 2, Place(tmp_path / "entry"))
+
+
+@pytest.mark.parametrize("setting", [{}, {"storage": "float16"}, {"first": 2}], ids=str)
+def test_the_forecast_disk_is_what_training_takes_at_its_peak(
+    file: Path, setting: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looked at whenever something is written; the files are as large as a real network's, but for the blocks' slack."""
+    search = definitions.load(str(file)).override({"distill.network": "ConvNetD3", "data.source": "digits"})
+    want = expert_stage.wanted(search)
+    assert want is not None
+    want = want._replace(epochs=4, first=setting.get("first", 0))
+    storage = setting.get("storage", "float32")
+    config = want.config.model_copy(update={"count": 1, "curriculum": None, "storage": storage, "epoch_steps": 1})
+    want, data, seen = want._replace(config=config), load_train(search.data), [0]
+    swap = artifacts.swap_in
+
+    def looks(fresh: Path, path: Path) -> None:
+        seen.append(sum(512 * found.stat().st_blocks for found in tmp_path.rglob("*") if "entry" in found.parts))
+        swap(fresh, path)
+
+    monkeypatch.setattr(artifacts, "swap_in", looks)
+    train_item(
+        data=data, config=config, network=want.network, root=str(tmp_path / "entry"), index=0, device="cpu",
+        first=want.first, epochs=want.epochs,
+    )  # fmt: skip
+    forecast = expert_stage.peak_bytes(want, data, 1, 1)
+    print(storage, want.first, max(seen), forecast, expert_stage.disk_bytes(want, data))
+    assert max(seen) <= forecast <= 1.3 * max(seen)
