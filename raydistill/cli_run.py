@@ -89,7 +89,7 @@ def one(
         results.check_fresh(options.out / search.name, options.resume)
     with interruptible(), runtime(options.address) as computes, closing(Progress(options.quiet)) as progress:
         if budget is not None:
-            search = fitted({"": search}, budget, computes, progress, options, page)[""]
+            search = fitted({"": search}, budget, computes, progress, options, page, whole=False)[""]
         delivery, ui = _computed(search, stages, options, computes, progress)
     folder = options.out / search.name
     final = results.update(folder)
@@ -137,7 +137,7 @@ def reproduce(found: "Reproduction", options: Options, budget: float | None, giv
         if not parts:
             raise lacking
         if budget is not None:
-            parts = fitted(parts, budget, computes, progress, options, options.out / found.name)
+            parts = fitted(parts, budget, computes, progress, options, options.out / found.name, whole=True)
         for name, search in parts.items():
             with closing(Progress(options.quiet)) as own:
                 own.note(f"{name}: part {1 + list(parts).index(name)} of {len(parts)}")
@@ -167,7 +167,13 @@ def _again(options: Options, settings: Sequence[str], seed: int | None, budget: 
 
 
 def fitted(
-    searches: "Mapping[str, Search]", minutes: float, computes: Any, progress: Any, options: Options, page: Path | None
+    searches: "Mapping[str, Search]",
+    minutes: float,
+    computes: Any,
+    progress: Any,
+    options: Options,
+    page: Path | None,
+    whole: bool,
 ) -> "dict[str, Search]":
     """The searches at the lengths that fit into the time; those begun earlier keep the lengths that they began with.
 
@@ -177,7 +183,8 @@ def fitted(
         computes: where they would run.
         progress: told the lengths.
         options: of the command.
-        page: folder of the page that they share; what was found for its first start holds for those after it.
+        page: folder of the page that they share; what was found for all of its parts holds for later starts too.
+        whole: whether these are all of its parts.
     """
     from raydistill import artifacts, results
     from raydistill.search.lengths import lengths, shortened, with_lengths
@@ -191,7 +198,7 @@ def fitted(
     share = known.get("share") if known.get("minutes") == minutes else None
     if share is None:
         share = _share(fresh, minutes, computes, progress, options) if fresh else 1.0
-        if page is not None:
+        if page is not None and whole:
             artifacts.write_json(page / BUDGET, {"minutes": minutes, "share": share})
     found = {}
     for name, search in searches.items():
