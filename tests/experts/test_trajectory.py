@@ -1,7 +1,6 @@
 """Expert trajectories: the same wherever they are trained, killed or not; what is stored and how it is read."""
 
 import itertools
-import shutil
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -10,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from raydistill import artifacts, storage
+from raydistill import artifacts
 from raydistill.artifacts import TENSORS
 from raydistill.errors import ArtifactError, ConfigError
-from raydistill.experts import store, trajectory
+from raydistill.experts import trajectory
 from raydistill.experts.curriculum import CurriculumConfig
 from raydistill.experts.difficulty import DifficultyConfig, score_item
-from raydistill.experts.trajectory import LOCKS, ExpertConfig, Place, Trajectory, finished, last_part, train_item
+from raydistill.experts.trajectory import ExpertConfig, Place, Trajectory, finished, last_part, train_item
 from raydistill.models import build
 from raydistill.models.fit import Fit, Recipe
 from raydistill.models.flat import Layout, flatten, load
@@ -26,13 +25,11 @@ RECIPE = Recipe(batch=12, lr=0.1, momentum=0, weight_decay=0)
 EPOCHS = 4
 
 
+pytestmark = pytest.mark.usefixtures("narrow")
+
+
 class Killed(BaseException):
     """Nothing catches it, as nothing catches a kill."""
-
-
-@pytest.fixture(autouse=True)
-def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trajectory, "build", lambda name, shape, classes, seed, device: small.network(name, seed))
 
 
 def config(**settings: Any) -> ExpertConfig:
@@ -255,52 +252,6 @@ def test_half_precision_halves_the_file_and_keeps_the_parameters_near(tmp_path: 
     assert not torch.equal(half.snapshot(EPOCHS), full.snapshot(EPOCHS))
 
 
-def test_the_entry_is_named_by_what_matters(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = small.data()
-
-    def name(settings: ExpertConfig, network: str = "ConvNetD3", given: Any = data) -> str:
-        return store.entry(Path("cache"), settings, network, given).root.name
-
-    same = name(config())
-    assert name(config(count=9)) == same
-    assert name(config(epochs=9)) == same
-    assert name(config(difficulty=DifficultyConfig(steps=1))) == same  # no curriculum: the order is not asked for
-    curriculum = CurriculumConfig()
-    others = [
-        config(seed=1),
-        config(storage="float16"),
-        config(epoch_steps=3),
-        config(recipe=RECIPE.override({"lr": 0.2})),
-        config(curriculum=curriculum),
-        config(curriculum=curriculum, difficulty=DifficultyConfig(steps=1)),
-    ]
-    changed = data._replace(train=small.images(36, stream=5))
-    names = [name(other) for other in others] + [name(config(), "ConvNetD2"), name(config(), given=changed)]
-    assert len({same, *names}) == len(names) + 1
-    monkeypatch.setattr(store, "ALGORITHM", store.ALGORITHM + 1)
-    assert name(config()) not in {same, *names}
-
-
-def test_the_cache_is_listed_checked_and_pruned(tmp_path: Path) -> None:
-    place = store.entry(tmp_path, config(), "ConvNetD3", small.data())
-    for index in range(2):
-        train(place.root, config(), index=index)
-    artifacts.write_json(place.root / store.ENTRY, store.identity(config(), "ConvNetD3", small.data()))
-    (place.trajectory(1) / TENSORS).write_bytes(b"damaged")
-    (one,) = store.listed(tmp_path)
-    assert (one.whole, one.damaged, one.epochs) == (1, ("0001",), EPOCHS)
-    assert one.accuracy == Trajectory(place.trajectory(0)).manifest["accuracies"][-1]
-    assert one.bytes > 0
-    with (
-        storage.alone(place.root / LOCKS / "0001"),
-        pytest.raises(ConfigError, match=f"^{place.root.name} is being trained"),
-    ):
-        store.prune([one])
-    assert place.trajectory(0).is_dir()
-    assert store.prune([one]) == one.bytes
-    assert list(store.listed(tmp_path)) == []
-
-
 def test_a_folder_that_is_no_trajectory_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="no manifest"):
         Trajectory(tmp_path)
@@ -382,15 +333,6 @@ def test_a_longer_trajectory_may_take_its_place_while_it_is_read(tmp_path: Path)
     assert (found.first, found.epochs) == (0, EPOCHS + 2)
 
 
-def test_one_that_is_damaged_while_others_are_trained_is_not_waited_for(tmp_path: Path) -> None:
-    train(tmp_path, config())
-    place = Place(tmp_path)
-    (place.trajectory(0) / TENSORS).write_bytes(b"damaged")
-    with pytest.raises(ArtifactError, match=f"{place.trajectory(0)} was damaged; train it again"):
-        store.Arriving(place, 1, 0, EPOCHS)[0]
-    assert not place.trajectory(0).exists()
-
-
 def test_what_a_kill_has_left_aside_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(tmp_path, config())
     path, before = Place(tmp_path).trajectory(0), stored(tmp_path)
@@ -417,25 +359,6 @@ def test_an_epoch_under_way_tells_its_numbers(tmp_path: Path) -> None:
     assert trajectory.part_numbers(place, 0, 2) == {}
 
 
-def test_an_expert_that_is_not_there_yet_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train(tmp_path, config(), index=0)
-    train(tmp_path, config(), index=1, epochs=2)
-    looks = list[float]()
-
-    def meanwhile(seconds: float) -> None:
-        looks.append(seconds)
-        train(tmp_path, config(), index=1)
-
-    monkeypatch.setattr(store.time, "sleep", meanwhile)  # type: ignore[attr-defined]
-    arriving = store.Arriving(Place(tmp_path), 2, 0, EPOCHS)
-    assert len(arriving) == 2
-    assert arriving[0].epochs == EPOCHS
-    assert looks == []
-    assert arriving[1].epochs == EPOCHS  # it was there, but too short
-    assert len(looks) == 1
-    assert [one.path for one in arriving] == [one.path for one in arriving[:]]
-
-
 def test_what_kills_left_half_written_is_removed(tmp_path: Path) -> None:
     left = [tmp_path / ".0000.x.tmp" / TENSORS, Place(tmp_path).part(0, 0).parent / ".0002.x.tmp" / TENSORS]
     other = tmp_path / ".0001.x.tmp" / TENSORS  # of a trajectory that another process may be at
@@ -444,11 +367,3 @@ def test_what_kills_left_half_written_is_removed(tmp_path: Path) -> None:
         file.write_bytes(b"half")
     train(tmp_path, config())
     assert [file.exists() for file in (*left, other)] == [False, False, True]
-
-
-def test_a_pruned_entry_is_trained_again(tmp_path: Path) -> None:
-    train(tmp_path, config())
-    before = stored(tmp_path)
-    shutil.rmtree(Place(tmp_path).trajectory(0))
-    train(tmp_path, config())
-    assert stored(tmp_path) == before
