@@ -146,6 +146,31 @@ def test_parts_begun_later_have_the_share_of_the_first_start(
     assert read_json(out / "both_noise" / "search.json")["distill"]["iterations"] == 2
 
 
+def test_experts_that_the_cache_has_cost_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from raydistill import budget
+    from tests.test_expert_stage import TEXT
+
+    seconds = list[float]()
+
+    def noted(minutes: float, searches: Any, forecast: Any) -> float:
+        costs = forecast("", searches[""]).costs
+        seconds.append(sum(cost.seconds for cost in costs if cost.stage == "experts"))
+        raise ConfigError("enough")
+
+    monkeypatch.setattr(budget, "share_within", noted)
+    file, out = write_search(tmp_path, TEXT), tmp_path / "runs"
+    args = (file, "--address", "in-process", "--quiet", "--out", out)
+    for count in (None, 2, 3):
+        if count is not None:
+            given = ("--set", f"distill.experts.count={count}")
+            assert call(capsys, "experts", *args, *given).code == 0
+        assert call(capsys, "run", *args, "--set", "name=other", "--budget", "60").code == 2
+    assert seconds[0] > seconds[1] > 0  # three to train, then one
+    assert seconds[2] == 0
+
+
 def test_one_part_brings_the_page_up_to_date(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "runs"
     said = call(capsys, "run", f"{file}:mnist_datadam", "--address", "in-process", "--out", out, "--quiet", "--json")
