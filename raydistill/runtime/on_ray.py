@@ -137,7 +137,7 @@ class OnRay:
 
         from raydistill.artifacts import write_text  # loads PyTorch, which is to come while Ray starts
 
-        marker = folder / ".shared"
+        marker = folder / "shared.txt"  # a hidden name has no address in object storage
         write_text(marker, "Read by every node before work begins, to see that they share this folder.\n")
         look, seen = ray.remote(_problem), []
         for node in alive:

@@ -150,7 +150,7 @@ def test_only_trials_are_counted_as_trials_and_only_completed_ones_are_best() ->
     gauges._repeat = lambda: None
     gauges.stage("experts", 2, "trajectories")
     gauges.trial(0, 5, 5, {"val_accuracy": 0.99}, COMPLETED)
-    gauges.stage("search", 3, "trials")
+    gauges.stage("search", 3, "trials", 1)
     listener = ToDisplay(make_search(), gauges)
     listener.trial_found(TrialRecord(0, {}, COMPLETED, {}, 0.5, 1.0, 10))
     listener.trial_finished(TrialRecord(1, {}, "stopped", {}, 0.8, 1.0, 10))
