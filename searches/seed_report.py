@@ -26,6 +26,8 @@ from raydistill.search.reproduction import Reproduction
 
 HERE = Path(__file__).parent
 BUDGET = Budget(cpus=1, final_cpus=2)
+BATCH = {"ConvNetD3": 256, "ConvNetD7": 64}
+"The field's; of 224×224 pixels no more, see ``mhist.py``."
 
 
 def evaluation(augment: str, network: str, beside: tuple[str, ...], labels: str, alone: bool) -> EvaluateConfig:
@@ -38,8 +40,7 @@ def evaluation(augment: str, network: str, beside: tuple[str, ...], labels: str,
         labels: soft or hard, of the method.
         alone: whether networks are trained on all images too; the same for every part, so one part does it.
     """
-    # Of 224×224 pixels, more images at once do not fit into this much memory.
-    fast: dict[str, Any] = {"augment": augment, "precision": "bfloat16", "batch": 256 if network == "ConvNetD3" else 64}
+    fast: dict[str, Any] = {"augment": augment, "precision": "bfloat16", "batch": BATCH[network]}
     long, short = protocol("field", **fast), protocol("seed", **fast)
     random = tuple(arm for arm in beside if arm == "random")
     whole: tuple[str, ...] = ("whole",) if alone else ()
@@ -65,9 +66,9 @@ def evaluation(augment: str, network: str, beside: tuple[str, ...], labels: str,
     return EvaluateConfig(protocol=long, students=3, baselines=(*beside, *whole), whole_epochs=6, also=also)
 
 
-def nas(augment: str, batch: int = 256) -> NASConfig:
+def nas(augment: str, network: str) -> NASConfig:
     """The 22 networks after 50 epochs on the set; the best of them on all images."""
-    short = protocol("seed", augment=augment, precision="bfloat16", batch=batch)
+    short = protocol("seed", augment=augment, precision="bfloat16", batch=BATCH[network])
     return NASConfig(protocol=short, confirm_epochs=2)
 
 
@@ -81,7 +82,7 @@ def mnist(name: str, file: str, init: str, beside: tuple[str, ...], alone: bool 
         distill=tuned.distill.override({"init": init}),
         budget=BUDGET,
         evaluate=evaluation("digits", "ConvNetD3", beside, labels, alone),
-        nas=nas("digits"),
+        nas=nas("digits", "ConvNetD3"),
     )
 
 
@@ -94,7 +95,7 @@ def mhist(name: str, distill: MethodConfig, beside: tuple[str, ...] = (), alone:
         distill=distill,
         budget=BUDGET,
         evaluate=evaluation("natural", "ConvNetD7", beside, labels, alone),
-        nas=nas("natural", 64),
+        nas=nas("natural", "ConvNetD7"),
     )
 
 

@@ -29,7 +29,7 @@ def test_a_full_disk_is_said_before_the_start(file: Path, tmp_path: Path, monkey
     assert expert_stage.disk_bytes(want, data) == expected
     free = type("Usage", (), {"free": expert_stage.peak_bytes(want, data, 3, 1)})
     assert free.free > 4 / 3 * expected
-    monkeypatch.setattr(expert_stage.shutil, "disk_usage", lambda path: free)  # type: ignore[attr-defined]
+    monkeypatch.setattr("raydistill.expert_stage.shutil.disk_usage", lambda path: free)
     expert_stage._check_room(want, data, 3, 1, Place(tmp_path / "entry"))
     with pytest.raises(EnvironmentIssue, match=r"lower distill\.experts\.count"):
         expert_stage._check_room(want, data, 3, 2, Place(tmp_path / "entry"))

@@ -152,10 +152,10 @@ def try_rate(
 ) -> dict[str, Any]:
     """Train one student with a learning rate and judge it on the validation images.
 
+    It is none of the students of the table, and starts from the same network for every rate.
+
     Returns:
         ``lr``, ``val_accuracy``, ``seconds``, and ``diverged``: 1 where its outputs are no numbers, else 0.
-
-    It is none of the students of the table, and starts from the same network for every rate.
     """
     net, seconds = _student(sets, data, config, derive(seed, "rate"), arm, network, 0, table, lr, device)
     judged = judge(net, DeviceImages(data.val, data.encoding, device))

@@ -153,7 +153,7 @@ def memory_watched() -> Iterator[None]:
             raise OutOfGPUMemory(_first_line(error)) from None
         if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
             raise OutOfMemory(_first_line(error)) from None
-        if isinstance(error, getattr(torch, "AcceleratorError", ())):  # older PyTorch has none
+        if isinstance(error, torch.AcceleratorError):
             raise EnvironmentIssue(f"the GPU failed ({_first_line(error)})") from error
         raise
 

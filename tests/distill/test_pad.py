@@ -109,7 +109,8 @@ def test_an_expert_that_is_no_number_labels_nothing() -> None:
         def snapshot(self, epoch: int) -> torch.Tensor:
             return torch.full((method.layout.size,), torch.nan)
 
-    method.experts = [*method.experts, Broken()]  # type: ignore[list-item]
+    broken: Any = Broken()
+    method.experts = [*method.experts, broken]
     assert torch.equal(method._first_labels(3), before)
 
 

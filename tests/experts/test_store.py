@@ -74,7 +74,7 @@ def test_an_expert_that_is_not_there_yet_is_waited_for(tmp_path: Path, monkeypat
         looks.append(seconds)
         train(tmp_path, config(), index=1)
 
-    monkeypatch.setattr(store.time, "sleep", meanwhile)  # type: ignore[attr-defined]
+    monkeypatch.setattr("raydistill.experts.store.time.sleep", meanwhile)
     arriving = store.Arriving(Place(tmp_path), 2, 0, EPOCHS)
     assert len(arriving) == 2
     assert arriving[0].epochs == EPOCHS

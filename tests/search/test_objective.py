@@ -128,7 +128,6 @@ def test_settings_that_do_not_go_together_fail_that_trial_alone(tmp_path: Path) 
     assert "ipc=0" in unit.read()["message"]
 
 
-@pytest.mark.skipif(not hasattr(torch, "AcceleratorError"), reason="this PyTorch has no error of its own for GPUs")
 def test_a_gpu_that_fails_says_nothing_about_the_settings(tmp_path: Path) -> None:
     def fails(*args: Any, **more: Any) -> Outcome:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nsee …")

@@ -93,8 +93,8 @@ def test_settings_that_do_not_fit_together_are_drawn_again() -> None:
         "distill.min_start_epoch": Int(low=0, high=5),
         "distill.max_start_epoch": Int(low=4, high=8),
     }
-    records = sequence(with_space(pad, starts), 12)
-    assert all(r.params["distill.min_start_epoch"] < r.params["distill.max_start_epoch"] for r in records)  # type: ignore[operator]
+    drawn: list[Any] = [record.params for record in sequence(with_space(pad, starts), 12)]
+    assert all(params["distill.min_start_epoch"] < params["distill.max_start_epoch"] for params in drawn)
     never = with_space(
         pad, {"distill.min_start_epoch": Int(low=4, high=9), "distill.max_start_epoch": Int(low=10, high=12)}
     )
