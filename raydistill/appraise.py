@@ -1,6 +1,7 @@
 """What a distilled set is worth, asked outside of any run: `raydistill evaluate`."""
 
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from raydistill.data.distilled import DistilledSet
@@ -8,10 +9,11 @@ from raydistill.data.load import DataConfig, load_test, source_class
 from raydistill.display import Display
 from raydistill.errors import ArtifactError, ConfigError
 from raydistill.evaluate.protocol import protocol as named
-from raydistill.evaluate.scores import interval, possible
-from raydistill.evaluate.students import rate
+from raydistill.evaluate.scores import TWO_CLASS, as_fields, by_class, interval, possible
+from raydistill.evaluate.students import judged
 from raydistill.models import build
 from raydistill.precision import Precision
+from raydistill.report.texts import beside_text, percent
 from raydistill.runtime.base import Runtime
 
 
@@ -67,7 +69,7 @@ class Appraisal:
             raise ConfigError(f"{data.source} has {there}, the set {here}; leave out --data, or name the set's own")
 
     def run(self, runtime: Runtime, display: Display) -> dict[str, Any]:
-        """Train and test the students; who they were and their ``accuracy`` (mean, ci95, runs)."""
+        """Train and test the students; who they were, their ``accuracy`` (mean, ci95, runs), and ``as_fields``."""
         display.stage("evaluate", self.students, "students")
         shared = {
             "images": self.images,
@@ -77,18 +79,21 @@ class Appraisal:
             "students": 1,
         }
         items = [{"seed": self.seed * 1000 + i} for i in range(self.students)]
-        found: dict[int, float] = {}
-        for index, (accuracy,) in runtime.map(rate, items, shared):
-            found[index] = accuracy
-            display.advance("evaluate", 1, f"{100 * accuracy:.2f} %")
-        runs = [found[i] for i in range(self.students)]
-        about = {"mean": sum(runs) / len(runs), "ci95": list(interval(runs)) if len(runs) > 1 else None, "runs": runs}
+        found: dict[int, dict[str, float]] = {}
+        for index, (student,) in runtime.map(scores, items, shared):
+            found[index] = student
+            display.advance("evaluate", 1, f"{percent(student['accuracy'])} %")
+        each = [found[i] for i in range(self.students)]
+        runs = [one["accuracy"] for one in each]
+        about = {"mean": fmean(runs), "ci95": list(interval(runs)) if len(runs) > 1 else None, "runs": runs}
+        beside = {name: fmean(one[name] for one in each) for name in TWO_CLASS if name in each[0]}
         return {
             "network": self.network,
             "protocol": self.protocol.name,
             "precision": self.protocol.precision,
             "students": self.students,
             "accuracy": about,
+            **as_fields(by_class(beside, self.test.classes)),
         }
 
     def sentence(self, found: dict[str, Any]) -> str:
@@ -100,5 +105,10 @@ class Appraisal:
             spread = f" (95 % interval {low:.2f} to {high:.2f})"
         return (
             f"{100 * accuracy['mean']:.2f} %{spread}: {self.students} x {self.network}, "
-            f"protocol {self.protocol.name}, {len(self.test)} test images"
+            f"protocol {self.protocol.name}, {len(self.test)} test images{beside_text(found)}"
         )
+
+
+def scores(**how: Any) -> list[dict[str, float]]:
+    """``Trained.scores`` of the students that ``students.judged`` gives."""
+    return [one.scores() for one in judged(**how)]

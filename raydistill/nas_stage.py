@@ -17,6 +17,7 @@ from raydistill.data.load import TrainData, load_test
 from raydistill.display import Display, noted
 from raydistill.errors import ConfigError
 from raydistill.evaluate import trained
+from raydistill.evaluate.scores import TWO_CLASS
 from raydistill.evaluate.students import judge
 from raydistill.nas import confirm, rank, sampled, summary
 from raydistill.nas.rank import Item
@@ -139,13 +140,13 @@ def _rate(stage: Stage, items: Sequence[Item]) -> None:
     for index, result in found:
         item, left = todo[index], left - 1
         work += cost[item]
-        _end(_unit(stage, item), item, result)
+        _end(_unit(stage, item), item, result, stage.data.train.classes)
         text = f"{item.network} on {summary.SETS[item.proxy]}: {100 * result['accuracy']:.2f} %"
         stage.display.advance("nas", 1, f"{text}, {min(at_once, left)} running", work / every or None)
 
 
-def _end(unit: Unit, item: Item, result: Mapping[str, Any]) -> None:
-    metrics = {key: result[key] for key in ("accuracy", "seconds", "train_seconds")}
+def _end(unit: Unit, item: Item, result: Mapping[str, Any], classes: Sequence[str]) -> None:
+    metrics = {key: result[key] for key in ("accuracy", *TWO_CLASS, "seconds", "train_seconds") if key in result}
     unit.finish(
         COMPLETED if result["finite"] else DIVERGED,
         metrics,
@@ -155,6 +156,7 @@ def _end(unit: Unit, item: Item, result: Mapping[str, Any]) -> None:
         flops=result["flops"],
         message="" if result["finite"] else "its outputs are no numbers; lower nas.protocol.lr",
         **item._asdict(),
+        **({"classes": list(classes)} if len(classes) == 2 else {}),
     )
 
 
@@ -246,8 +248,8 @@ def _test_winner(stage: Stage, networks: Sequence[str], data_root: Path | None) 
     unit = _confirmation(stage, full["network"])
     winner = trained.load(unit.directory / "network")
     judged = judge(winner.net, DeviceImages(load_test(stage.search.data, data_root), winner.encoding))
-    record = unit.read()
-    artifacts.write_json(unit.file, {**record, "metrics": {**record["metrics"], "test_accuracy": judged.accuracy}})
+    record, scores = unit.read(), {f"test_{name}": value for name, value in judged.scores().items()}
+    artifacts.write_json(unit.file, {**record, "metrics": {**record["metrics"], **scores}})
 
 
 def _confirmation(stage: Stage, network: str) -> Unit:

@@ -13,6 +13,7 @@ from raydistill import artifacts, provenance, storage
 from raydistill.artifacts import units
 from raydistill.errors import ArtifactError, ConfigError, EnvironmentIssue
 from raydistill.evaluate import arms
+from raydistill.evaluate.scores import as_fields, by_class
 from raydistill.experts.store import FOLDER
 from raydistill.nas.summary import summary
 from raydistill.search.definition import Search
@@ -248,9 +249,8 @@ def _evaluations(run: Path) -> list[dict[str, Any]]:
             "ci95": interval,
             "runs": record["runs"],
         }
-        row |= {name: metrics.get(name) for name in ("balanced_accuracy", "auc", "majority_rate")}
-        names = record.get("classes")
-        row["recall"] = {name: metrics[f"recall_{label}"] for label, name in enumerate(names)} if names else None
+        row |= dict.fromkeys(("balanced_accuracy", "auc", "majority_rate", "recall"))
+        row |= as_fields(by_class(metrics, record.get("classes", ())))
         row |= {name: record[name] for name in ("table", "lr", "taken_from") if name in record}
         rows.append({**row, "seconds": record["seconds"]})
     return rows

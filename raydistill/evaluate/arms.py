@@ -18,7 +18,7 @@ from raydistill.data.images import DeviceImages, ImageSet
 from raydistill.data.load import TrainData
 from raydistill.distill.initialise import Selection, choose, embedder, labels_of
 from raydistill.evaluate.protocol import EvaluateConfig, Further, Protocol
-from raydistill.evaluate.scores import TWO_CLASS, interval, two_class_scores
+from raydistill.evaluate.scores import TWO_CLASS, interval
 from raydistill.evaluate.students import judge, suited, train_student
 from raydistill.models.fit import EncodedImages
 from raydistill.seeding import derive
@@ -132,10 +132,7 @@ def rate_item(
         sets, data, config, derive(seed, "student", student), arm, network, student, table, lr, device
     )
     judged = judge(net, DeviceImages(test, data.encoding, device))
-    result = {"accuracy": judged.accuracy, "seconds": seconds}
-    if test.num_classes == 2:
-        result |= two_class_scores(judged.logits, torch.from_numpy(np.asarray(test.labels)))
-    return result
+    return {**judged.scores(), "seconds": seconds}
 
 
 def try_rate(

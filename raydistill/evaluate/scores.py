@@ -7,7 +7,8 @@ Shapes: N images, C classes.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,6 +49,24 @@ def two_class_scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
     positive = torch.softmax(logits.double(), 1)[:, 1].nan_to_num(0.5).numpy()  # of a network that diverged
     values = (recalls.mean(), roc_auc_score(truth, positive), *recalls, np.bincount(truth).max() / len(truth))
     return {name: float(value) for name, value in zip(TWO_CLASS, values, strict=True)}
+
+
+def by_class(metrics: Mapping[str, float], classes: Sequence[str]) -> dict[str, float]:
+    """What of ``TWO_CLASS`` is among some metrics, in that order; a recall is called ``recall CLASS``.
+
+    Args:
+        metrics: of a unit.
+        classes: both names; none where the data have not two.
+    """
+    names = {f"recall_{label}": f"recall {name}" for label, name in enumerate(classes)}
+    return {names.get(name, name): metrics[name] for name in TWO_CLASS if name in metrics}
+
+
+def as_fields(beside: Mapping[str, float]) -> dict[str, Any]:
+    """``by_class`` as ``results.json`` has it: recalls are together, under ``recall``, by the class's name."""
+    recall = {name.removeprefix("recall "): beside[name] for name in beside if name.startswith("recall ")}
+    rest = {name: value for name, value in beside.items() if name in TWO_CLASS}
+    return {**rest, "recall": recall} if recall else rest
 
 
 def hard_label_recovery(whole: float, hard: float) -> float:

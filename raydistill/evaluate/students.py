@@ -11,6 +11,7 @@ from torch import Tensor
 from raydistill.data.distilled import DistilledSet
 from raydistill.data.images import DeviceImages, Encoding, ImageSet
 from raydistill.evaluate.protocol import Protocol
+from raydistill.evaluate.scores import two_class_scores
 from raydistill.models import build
 from raydistill.models.fit import EncodedImages, Fit, Trainable, predict
 from raydistill.seeding import derive
@@ -23,6 +24,13 @@ class Trained(NamedTuple):
     "In [0, 1]."
     logits: Tensor
     "float32 [N, C]."
+    labels: Tensor
+    "int64 [N]."
+
+    def scores(self) -> dict[str, float]:
+        """``accuracy``, and for two classes what ``two_class_scores`` gives beside it."""
+        beside = two_class_scores(self.logits, self.labels) if self.logits.shape[1] == 2 else {}
+        return {"accuracy": self.accuracy, **beside}
 
 
 def train_student(
@@ -68,7 +76,8 @@ def suited(protocol: Protocol, images: DistilledSet) -> Protocol:
 def judge(net: torch.nn.Module, on: DeviceImages) -> Trained:
     """Test a network on real images, in float32."""
     logits = predict(net, on)
-    return Trained(float((logits.argmax(1) == on.labels.cpu()).double().mean()), logits)
+    labels = on.labels.cpu()
+    return Trained(float((logits.argmax(1) == labels).double().mean()), logits, labels)
 
 
 def rate(
@@ -80,20 +89,33 @@ def rate(
     seed: int,
     device: torch.device | str = "cpu",
 ) -> list[float]:
-    """Accuracies in [0, 1] of ``students`` networks trained on ``images`` and judged on ``on``.
+    """Accuracies in [0, 1] of the students that ``judged`` gives."""
+    return [one.accuracy for one in judged(images, on, network, protocol, students, seed, device)]
+
+
+def judged(
+    images: DistilledSet,
+    on: ImageSet,
+    network: str,
+    protocol: Protocol,
+    students: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> list[Trained]:
+    """``students`` networks trained on ``images`` and judged on ``on``.
 
     Student i is the same network with the same draws for every set rated with the same seed, so that sets are compared
     on equal terms.
     """
     train = EncodedImages(images.inputs().to(device), images.targets().to(device))
-    judged = DeviceImages(on, images.encoding, device)
+    real = DeviceImages(on, images.encoding, device)
     shape = (images.pixels.shape[1], images.pixels.shape[2], images.pixels.shape[3])
     recipe = suited(protocol, images)
     nets = (
         train_student(train, shape, len(images.classes), network, recipe, derive(seed, "student", i), device)
         for i in range(students)
     )
-    return [judge(net, judged).accuracy for net in nets]
+    return [judge(net, real) for net in nets]
 
 
 def rate_whole(

@@ -69,6 +69,7 @@ def finish(unit: Unit, about: Mapping[str, Any]) -> None:
         seconds=manifest["seconds"],
         flops=manifest["flops"],
         message=manifest["message"],
+        **({"classes": manifest["classes"]} if len(manifest["classes"]) == 2 else {}),
         **about,
     )
 

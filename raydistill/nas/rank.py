@@ -99,7 +99,7 @@ def train_item(
     """Train one student and judge it on the validation split.
 
     Returns:
-        ``accuracy`` in [0, 1], ``seconds`` in all, ``train_seconds``, ``images`` trained on (repeats counted), ``steps``,
+        ``Trained.scores`` of it, ``seconds`` in all, ``train_seconds``, ``images`` trained on (repeats counted), ``steps``,
         ``flops`` of the training, and ``finite``: whether the outputs are numbers. A network that diverged still
         has an accuracy: that of what it answers.
     """
@@ -117,7 +117,7 @@ def train_item(
     encoding = images.encoding if proxy == "distilled" else data.encoding
     judged = judge(net, DeviceImages(data.val, encoding, device))
     return {
-        "accuracy": judged.accuracy,
+        **judged.scores(),
         "finite": bool(judged.logits.isfinite().all()),
         "seconds": time.perf_counter() - started,
         "train_seconds": train_seconds,

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from raydistill.artifacts import COMPLETED, DIVERGED, read_json, units
+from raydistill.evaluate.scores import TWO_CLASS, as_fields, by_class
 from raydistill.models import GRID, canonical
 from raydistill.nas.agreement import agreement
 from raydistill.nas.space import NASConfig, Proxy
@@ -31,6 +33,8 @@ class Rated(NamedTuple):
     flops: int
     diverged: int
     "Students whose outputs are no numbers."
+    beside: dict[str, float]
+    "Means of what ``scores.by_class`` names; empty where there are not two classes."
 
 
 def config_of(run: Path) -> NASConfig | None:
@@ -110,9 +114,12 @@ def confirmed(run: Path, chosen: Sequence[str]) -> dict[str, Any] | None:
     if not chosen or len(rows) < len(chosen):
         return None
     rows.sort(key=lambda row: (row["status"] == DIVERGED, -row["metrics"]["val_accuracy"]))
+    tested = {name: rows[0]["metrics"].get(f"test_{name}") for name in ("accuracy", *TWO_CLASS)}
+    known = {name: value for name, value in tested.items() if value is not None}
     return {
         "network": rows[0]["network"],
-        "accuracy": rows[0]["metrics"].get("test_accuracy"),
+        "accuracy": tested["accuracy"],
+        **as_fields(by_class(known, rows[0].get("classes", ()))),
         "networks": [
             {key: row[key] for key in ("network", "epochs", "workers", "seconds", "flops")}
             | {"val_accuracy": row["metrics"]["val_accuracy"]}
@@ -149,6 +156,7 @@ def names_of(network: str, config: NASConfig) -> tuple[str, ...]:
 def _rated(network: str, records: list[dict[str, Any]], config: NASConfig) -> Rated:
     records.sort(key=lambda record: record["student"])
     runs = tuple(record["metrics"]["accuracy"] for record in records)
+    beside = [by_class(record["metrics"], record.get("classes", ())) for record in records]
     return Rated(
         network,
         names_of(network, config),
@@ -158,12 +166,19 @@ def _rated(network: str, records: list[dict[str, Any]], config: NASConfig) -> Ra
         sum(record["metrics"]["train_seconds"] for record in records),
         sum(record["flops"] for record in records),
         sum(record["status"] == DIVERGED for record in records),
+        {name: fmean(one[name] for one in beside) for name in beside[0]},
     )
 
 
 def _ranking(rows: list[Rated]) -> list[dict[str, Any]]:
     return [
-        {"name": name, "accuracy": one.accuracy, "seconds": one.seconds, "runs": list(one.runs)}
+        {
+            "name": name,
+            "accuracy": one.accuracy,
+            "seconds": one.seconds,
+            "runs": list(one.runs),
+            **as_fields(one.beside),
+        }
         for one in rows
         for name in sorted(one.names)
     ]
@@ -195,4 +210,4 @@ def _full(full: Mapping[str, Any], own: Sequence[Rated]) -> dict[str, Any]:
     """What was confirmed, under the names that were asked for; the winner's numbers beside it."""
     names = {one.network: one.network if one.network in one.names else one.names[0] for one in own}
     networks = [{**one, "name": names[one["network"]]} for one in full["networks"]]
-    return {**networks[0], "accuracy": full["accuracy"], "networks": networks}
+    return {**networks[0], **full, "networks": networks}

@@ -200,7 +200,7 @@ def _winner(full: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     count = len(full["networks"])
     among = f"the best of {count} confirmed" if count > 1 else "the best on the set"
     workers = "1 worker" if full["workers"] == 1 else f"{full['workers']} workers"
-    tested = "not yet" if full["accuracy"] is None else f"{texts.percent(full['accuracy'])} %"
+    tested = "not yet" if full["accuracy"] is None else f"{texts.percent(full['accuracy'])} %{texts.beside_text(full)}"
     return (
         f"{full['name']}, {among}, trained for {full['epochs']} epochs on all training images: "
         f"{texts.percent(full['val_accuracy'])} % of the validation images, test accuracy {tested} "

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from raydistill.artifacts import COMPLETED, units
 from raydistill.data.mhist import GENERATED
-from raydistill.evaluate.scores import TWO_CLASS
+from raydistill.evaluate.scores import by_class
 from raydistill.nas.summary import summary
 from raydistill.report import texts
 from raydistill.report.nas_blocks import Seed, called, first_name
@@ -218,8 +218,6 @@ def _steps(found: Found, ours: Measured | None) -> str:
 
 
 COLUMNS = ("set", "protocol", "ours", "report", "difference", "seconds", "report_seconds", "students", "means")
-BESIDE = dict(zip(TWO_CLASS, ("balanced %", "AUC %", "recall {} %", "recall {} %", "majority %"), strict=True))
-"What two-class sets need beside accuracy → its heading; recalls are named by their class."
 
 
 def frames(found: Found, table: SeedTable) -> tuple["pd.DataFrame", "pd.DataFrame"]:
@@ -230,8 +228,7 @@ def frames(found: Found, table: SeedTable) -> tuple["pd.DataFrame", "pd.DataFram
     of_two = next(
         (row.ours.record for row in rows(found, table) if row.ours and "auc" in row.ours.record["metrics"]), None
     )
-    classes = ("", "", *of_two["classes"], "") if of_two else ()
-    extra = [(name, BESIDE[name].format(label)) for name, label in zip(TWO_CLASS, classes, strict=False)]
+    nothing = dict.fromkeys(by_class(of_two["metrics"], of_two["classes"]), math.nan) if of_two else {}
     for row in rows(found, table):
         ours, theirs = row.ours, row.theirs
         value, printed = (
@@ -250,8 +247,8 @@ def frames(found: Found, table: SeedTable) -> tuple["pd.DataFrame", "pd.DataFram
             students,
             row.means,
         )
-        beside = [ours.record["metrics"].get(name, math.nan) if ours else math.nan for name in TWO_CLASS]
-        plain.append((*told, *(100 * number for number in beside)))
+        beside = nothing | (by_class(ours.record["metrics"], ours.record.get("classes", ())) if ours else {})
+        plain.append(dict(zip(COLUMNS, told, strict=True)) | {name: 100 * number for name, number in beside.items()})
         text = {
             "trained on": row.set,
             "protocol": row.protocol,
@@ -259,13 +256,12 @@ def frames(found: Found, table: SeedTable) -> tuple["pd.DataFrame", "pd.DataFram
             "report %": "–" if theirs is None else f"{theirs.accuracy:g}",
             "difference": "–" if math.isnan(gap) else f"{gap:+.2f}",
         }
-        for name, heading in extra:
-            text[heading] = texts.percent(ours.record["metrics"].get(name) if ours else None)
+        text |= texts.two_class(beside)
         text["seconds a student"] = texts.seconds_text(seconds)
         text["report, s"] = (theirs.seconds if theirs else "") or "–"
         text["students"] = str(students or "–")
         shown.append({**text, "what it is": row.means})
-    return pd.DataFrame(plain, columns=[*COLUMNS, *TWO_CLASS]), pd.DataFrame(shown)
+    return pd.DataFrame(plain, columns=[*COLUMNS, *nothing]), pd.DataFrame(shown)
 
 
 class NasCell(NamedTuple):
@@ -287,7 +283,7 @@ def _nas_cells(part: Part | None, printed: Seed) -> list[NasCell]:
     ours = None if part is None else summary(part.run.path)
     on_set = on_full = "–"
     among = each = "of validation images"
-    winner = ""
+    winner = beside = ""
     if part is not None and ours is not None:
         config, made = part.run.search["nas"], part.run.distill
         rule = config["protocol"]["name"]
@@ -295,8 +291,10 @@ def _nas_cells(part: Part | None, printed: Seed) -> list[NasCell]:
         full = ours.get("full") or {}
         on_full = f"{rule}, {full.get('epochs', config['confirm_epochs'])} epochs (the report: 50)"
         winner = f" {called(full['name'])}" if full else ""
+        beside = texts.beside_text(full)
         among = f"of {ours['distinct']} architectures under {ours['names']} names, by validation images"
         each += f", trained on {made['ipc']} images a class after {made['iterations']} iterations"
+        each += texts.beside_text(ours["ranking"][0])
     best, full = ours and ours["ranking"][0], (ours or {}).get("full")
     tested = full and _percent(full["accuracy"])
     seconds = full and full["seconds"]
@@ -327,7 +325,7 @@ def _nas_cells(part: Part | None, printed: Seed) -> list[NasCell]:
             2,
             on_full,
             seconds,
-            f"of test images,{winner or ' the best'} trained on all training images",
+            f"of test images,{winner or ' the best'} trained on all training images{beside}",
         ),
         (
             "its training on all images, seconds",

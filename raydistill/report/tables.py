@@ -15,7 +15,7 @@ from raydistill import artifacts
 from raydistill.artifacts import COMPLETED, FAILED, RUNNING, Unit, units
 from raydistill.config import flatten
 from raydistill.evaluate import arms
-from raydistill.evaluate.scores import possible
+from raydistill.evaluate.scores import by_class, possible
 from raydistill.nas.summary import rated
 from raydistill.report.texts import shown_accuracy
 from raydistill.search.trials import read_trials
@@ -67,10 +67,7 @@ def accuracy_table(run: Path) -> "pd.DataFrame":
         row["std"] = _number(metrics["accuracy_std"] if row["students"] > 1 else None)
         row["ci95_low"], row["ci95_high"] = possible(*(_number(metrics.get(f"ci95_{end}")) for end in ("low", "high")))
         row["runs"] = tuple(record["runs"])
-        of_two = {name: metrics[name] for name in ("balanced_accuracy", "auc") if name in metrics}
-        of_two |= {f"recall {name}": metrics[f"recall_{label}"] for label, name in enumerate(record.get("classes", ()))}
-        if "majority_rate" in metrics:
-            of_two["majority_rate"] = metrics["majority_rate"]
+        of_two = by_class(metrics, record.get("classes", ()))
         extras |= dict.fromkeys(of_two)
         rows.append({**row, **of_two, "seconds": _seconds(record)})
     search = read_search(run)
@@ -103,15 +100,16 @@ def trials_table(run: Path) -> "pd.DataFrame":
 
 
 def nas_table(run: Path) -> "pd.DataFrame":
-    """The networks trained on the distilled set, best first: columns ``NAS``."""
+    """The networks trained on the distilled set, best first: columns ``NAS``, and of two classes what ``by_class`` names."""
     import pandas as pd
 
     rows = [
-        {"network": name, "accuracy": one.accuracy, "runs": one.runs, "seconds": one.seconds}
+        {"network": name, "accuracy": one.accuracy, "runs": one.runs, "seconds": one.seconds, **one.beside}
         for one in rated(run, "distilled")
         for name in sorted(one.names)
     ]
-    return pd.DataFrame([{"rank": i + 1, **row} for i, row in enumerate(rows)], columns=NAS)
+    extras = dict.fromkeys(name for row in rows for name in row if name not in NAS)
+    return pd.DataFrame([{"rank": i + 1, **row} for i, row in enumerate(rows)], columns=[*NAS, *extras])
 
 
 def stages_table(run: Path) -> "pd.DataFrame":

@@ -8,8 +8,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-TWO_CLASS = {"balanced_accuracy": "balanced %", "auc": "AUC %", "majority_rate": "majority %"}
-"Columns of ``accuracy_table`` that two-class sets have besides each class's recall → headings."
+TWO_CLASS = {"balanced_accuracy": "balanced", "auc": "AUC", "majority_rate": "majority"}
+"What ``scores.by_class`` names, besides each class's recall → as people read it."
+
+
+def two_class(row: Mapping[Any, Any]) -> dict[str, str]:
+    """What of a row ``scores.by_class`` gave, in per cent under its heading."""
+    names = [name for name in map(str, row) if name in TWO_CLASS or name.startswith("recall ")]
+    return {f"{TWO_CLASS.get(name, name)} %": percent(row[name]) for name in names}
 
 
 def set_label(name: str, factor: int) -> str:
@@ -34,6 +40,13 @@ def seconds_text(value: float | None) -> str:
     if value is None or math.isnan(value):
         return "–"
     return f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def beside_text(found: Mapping[str, Any]) -> str:
+    """What two classes have beside an accuracy in ``results.json``, to stand behind it; empty where they are not two."""
+    recall = {f"recall {name}": value for name, value in (found.get("recall") or {}).items()}
+    told = two_class({**found, **recall}) if recall else {}
+    return "".join(f", {name.removesuffix(' %')} {text} %" for name, text in told.items())
 
 
 def accuracy_text(row: Mapping[Any, Any]) -> str:
@@ -62,9 +75,7 @@ def shown_accuracy(frame: "pd.DataFrame", factor: int = 1) -> "pd.DataFrame":
             "95 % interval": interval_text(row),
             "students": plain(row["students"]),
         }
-        for column in map(str, row):
-            if column in TWO_CLASS or column.startswith("recall "):
-                text[TWO_CLASS.get(column, f"{column} %")] = percent(row[column])
+        text |= two_class(row)
         each = "  ".join(percent(value) for value in row["runs"])
         rows.append({**text, "seconds": seconds_text(row["seconds"]), "each student %": each})
     return pd.DataFrame(rows)
@@ -84,12 +95,15 @@ def shown_trials(frame: "pd.DataFrame") -> "pd.DataFrame":
 
 def shown_nas(frame: "pd.DataFrame") -> "pd.DataFrame":
     """``nas_table`` as texts in per cent."""
-    shown = frame.astype(object)
-    shown["rank"] = [plain(value) for value in frame["rank"]]
-    shown["accuracy"] = [percent(value) for value in frame["accuracy"]]
-    shown["runs"] = ["  ".join(percent(value) for value in runs) for runs in frame["runs"]]
-    shown["seconds"] = [seconds_text(value) for value in frame["seconds"]]
-    return shown.rename(columns={"accuracy": "validation accuracy %", "runs": "each student %"})
+    import pandas as pd
+
+    rows = []
+    for row in frame.to_dict("records"):
+        text = {"rank": plain(row["rank"]), "network": row["network"]}
+        text |= {"validation accuracy %": percent(row["accuracy"]), **two_class(row)}
+        text["each student %"] = "  ".join(percent(value) for value in row["runs"])
+        rows.append({**text, "seconds": seconds_text(row["seconds"])})
+    return pd.DataFrame(rows)
 
 
 def shown_plain(frame: "pd.DataFrame") -> "pd.DataFrame":

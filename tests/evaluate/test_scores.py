@@ -11,7 +11,9 @@ from scipy import stats
 
 from raydistill.evaluate.scores import (
     TWO_CLASS,
+    as_fields,
     augmentation_robust_score,
+    by_class,
     hard_label_recovery,
     improvement_over_random,
     interval,
@@ -78,6 +80,13 @@ def test_chance_and_perfection() -> None:
     # An answer that is always the larger class has its accuracy and no more.
     for logits, values in ((torch.zeros(4, 2), (0.5, 0.5, 1, 0)), (right, (1, 1, 1, 1)), (-right, (0, 0, 0, 0))):
         assert two_class_scores(logits, labels) == dict(zip(TWO_CLASS, (*values, 0.75), strict=True))
+
+
+def test_recalls_are_called_by_their_class() -> None:
+    metrics = {"recall_1": 0.6, "accuracy_mean": 0.75, "recall_0": 0.8, "auc": 0.9}
+    assert list(by_class(metrics, ("HP", "SSA")).items()) == [("auc", 0.9), ("recall HP", 0.8), ("recall SSA", 0.6)]
+    assert as_fields(by_class(metrics, ("HP", "SSA"))) == {"auc": 0.9, "recall": {"HP": 0.8, "SSA": 0.6}}
+    assert as_fields(by_class({"accuracy_mean": 0.75}, ())) == {}
 
 
 def test_outputs_that_are_no_numbers_say_nothing() -> None:

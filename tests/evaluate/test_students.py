@@ -9,7 +9,7 @@ from raydistill.data.distilled import DistilledSet
 from raydistill.data.images import DeviceImages, ImageSet, Normaliser
 from raydistill.evaluate import students
 from raydistill.evaluate.protocol import Protocol
-from raydistill.evaluate.students import judge, rate, rate_whole, train_student
+from raydistill.evaluate.students import Trained, judge, rate, rate_whole, train_student
 from raydistill.models.fit import EncodedImages
 from tests.distill import small
 
@@ -68,6 +68,13 @@ def test_judging_counts_what_is_right() -> None:
     judged = judge(net, DeviceImages(TEST, ENCODING))
     assert judged.logits.shape == (30, 3)
     assert judged.accuracy == float(np.mean(judged.logits.argmax(1).numpy() == TEST.labels))
+
+
+def test_two_classes_have_more_than_an_accuracy() -> None:
+    three, two = torch.eye(3)[[0, 1, 1]], torch.eye(2)[[0, 1, 1]]
+    assert Trained(1.0, three, torch.tensor([0, 1, 1])).scores() == {"accuracy": 1.0}
+    found = Trained(2 / 3, two, torch.tensor([0, 0, 1])).scores()
+    assert (found["accuracy"], found["recall_0"], found["recall_1"], found["auc"]) == (2 / 3, 0.5, 1.0, 0.75)
 
 
 def test_a_set_is_judged_in_its_own_encoding(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,7 @@ def test_bars_begin_at_zero_one_for_each_name_and_proxy(study: Path) -> None:
 
 
 def test_no_bar_has_an_interval_beyond_all_images() -> None:
-    one = Rated("ConvNetD3", ("ConvNetD3",), 0.985, (0.97, 1.0), 3.0, 2.0, 10**9, 0)
+    one = Rated("ConvNetD3", ("ConvNetD3",), 0.985, (0.97, 1.0), 3.0, 2.0, 10**9, 0, {})
     (line,) = nas_bars({"distilled": [one]}).axes[0].lines
     assert max(line.get_xdata()) == 100
 

@@ -10,9 +10,10 @@ from rich.console import Console
 from raydistill import artifacts
 from raydistill.artifacts import COMPLETED, FAILED, RUNNING, Unit, write_json
 from raydistill.errors import ArtifactError
+from raydistill.models import canonical
 from raydistill.report import single, tables
 from raydistill.report.run import Run
-from raydistill.report.texts import shown_accuracy
+from raydistill.report.texts import shown_accuracy, shown_nas
 from tests.report.fake import fake_run
 
 
@@ -108,6 +109,22 @@ def test_nas_is_ranked_from_best_to_worst(finished: Path) -> None:
     assert len(frame) == 22
     assert frame["rank"].tolist() == list(range(1, 23))
     assert frame["accuracy"].is_monotonic_decreasing
+
+
+def test_networks_of_two_classes_have_their_scores_too(tmp_path: Path) -> None:
+    run = fake_run(tmp_path, classes=("HP", "SSA"), trials=0)
+    best = tables.nas_table(run)["network"][0]
+    for student, recall in enumerate((0.8, 0.7, 0.6)):
+        unit = Unit(run / f"units/nas/distilled-{canonical(best)}-{student}")
+        record = unit.read()
+        found = {"balanced_accuracy": 0.7, "auc": 0.81, "recall_0": recall, "recall_1": 0.6, "majority_rate": 0.6315}
+        write_json(unit.file, {**record, "metrics": {**record["metrics"], **found}, "classes": ["HP", "SSA"]})
+    frame = tables.nas_table(run)
+    names = ["balanced_accuracy", "auc", "recall HP", "recall SSA", "majority_rate"]
+    assert frame.loc[0, names].tolist() == pytest.approx([0.7, 0.81, 0.7, 0.6, 0.6315])
+    shown = shown_nas(frame)
+    headings = ["balanced %", "AUC %", "recall HP %", "recall SSA %", "majority %"]
+    assert shown.loc[0, headings].tolist() == ["70.00", "81.00", "70.00", "60.00", "63.15"]
 
 
 def test_stages_take_the_time_on_the_wall_or_else_their_units_together(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ SHORT = {
     "data.resolution": "null", "data.val_fraction": "0.2", "distill.network": "ConvNetD1", "distill.ipc": "1",
     "distill.iterations": "2", "distill.batch_real": "2", "distill.network_pool": "null", "distill.network_stages": "[0]",
     "evaluate.protocol.epochs": "1", "evaluate.whole_epochs": "1", "evaluate.students": "2", "evaluate.random_draws": "1",
+    "nas": '{"networks": ["ConvNet-D1-W4", "ConvNet-D2-W4"], "confirm_epochs": 1}',
 }  # fmt: skip
 
 
@@ -47,6 +48,21 @@ def test_results_hold_what_two_classes_need(run: Path) -> None:
         assert 0 <= row["auc"] <= 1
 
 
+def test_so_do_the_networks_of_the_nas(run: Path) -> None:
+    nas = json.loads((run / "results.json").read_text())["stages"]["nas"]
+    assert len(nas["ranking"]) == 2
+    for row, images in (*((row, (2, 1)) for row in nas["ranking"]), (nas["full"], (8, 4))):
+        right = sum(count * recall for count, recall in zip(images, row["recall"].values(), strict=True))
+        assert row["accuracy"] == pytest.approx(right / sum(images))
+        assert row["balanced_accuracy"] == pytest.approx(sum(row["recall"].values()) / 2)
+        assert row["majority_rate"] == pytest.approx(2 / 3)
+    winner = f"balanced {100 * nas['full']['balanced_accuracy']:.2f} %"
+    page = (run / "report" / "index.html").read_text()
+    assert winner in page
+    table = (run / "report" / "nas.csv").read_text().splitlines()[0]
+    assert "balanced_accuracy,auc,recall HP,recall SSA,majority_rate" in table
+
+
 def test_it_is_never_called_mhist(run: Path) -> None:
     """Not in what the run, its units, its set, its tracker or its page say of the data; the search's own name apart."""
     from raydistill.data.distilled import DistilledSet
@@ -74,4 +90,10 @@ def test_the_report_and_the_terminal_show_them(run: Path, capsys: pytest.Capture
     said = call(capsys, "evaluate", run, "--network", "ConvNetD1", "--students", "1", "--protocol", "seed", "--quiet",
                 "--address", "in-process", "--data-root", run.parent / "tiles")  # fmt: skip
     assert said.code == 0
-    assert "12 test images" in said.out
+    assert "12 test images, balanced " in said.out
+    assert "majority 66.67 %" in said.out
+    said = call(capsys, "evaluate", run, "--network", "ConvNetD1", "--students", "2", "--protocol", "seed", "--quiet",
+                "--address", "in-process", "--data-root", run.parent / "tiles", "--json")  # fmt: skip
+    found = json.loads(said.out)
+    assert found["balanced_accuracy"] == pytest.approx(sum(found["recall"].values()) / 2)
+    assert found["accuracy"]["mean"] == pytest.approx((8 * found["recall"]["HP"] + 4 * found["recall"]["SSA"]) / 12)
