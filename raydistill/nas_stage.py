@@ -49,7 +49,7 @@ def check_workers(search: Search, runtime: Runtime) -> None:
     """
     if search.nas is None or search.nas.confirm == 0 or isinstance(runtime, Local):
         return
-    share = search.budget.of("nas")
+    share = search.confirming()
     places = runtime.capacity(*share)
     if places < search.nas.workers:
         raise ConfigError(
@@ -218,7 +218,7 @@ def _confirm(stage: Stage, networks: Sequence[str]) -> None:
 
 
 def _train(stage: Stage, shared: Mapping[str, Any], directory: Path) -> None:
-    budget, share = stage.search.budget, stage.search.budget.of("nas")
+    budget, share = stage.search.budget, stage.search.confirming()
     if isinstance(stage.runtime, Local):
         with stage.runtime.worker(share.cpus, share.gpus) as device:
             confirm.train_full(**shared, device=device)

@@ -25,7 +25,7 @@ from raydistill.models import build
 from raydistill.models.fit import EncodedImages, Fit, Recipe, predict
 from raydistill.models.flat import Layout, flatten
 from raydistill.nas import rank
-from raydistill.runtime.base import Runtime
+from raydistill.runtime.base import Runtime, Share
 from raydistill.search.definition import Budget, Search, Stage
 from raydistill.search.stopping import rungs
 from raydistill.seeding import torch_generator
@@ -230,7 +230,8 @@ class _Plan:
             if "whole" in config.baselines:
                 each["whole"].append(self._student("nas", name, whole, None, val, workers))
             if config.confirm:
-                each["confirm"].append(self._student("nas", name, confirm, None, confirm.epochs * val, 1))
+                of_all = confirm.epochs * val
+                each["confirm"].append(self._student("nas", name, confirm, None, of_all, 1, self.search.confirming()))
         trained = len(listed) + (0 if config.sampled is None else config.sampled.samples)
         counts = {
             "small": trained * small,
@@ -245,11 +246,28 @@ class _Plan:
             self._add("nas", "confirmed networks", times / config.workers, statistics.fmean(each["confirm"]), 1)
 
     def _student(
-        self, stage: Stage, network: str, protocol: Protocol, of: MethodConfig | None, judged: int, workers: int
+        self,
+        stage: Stage,
+        network: str,
+        protocol: Protocol,
+        of: MethodConfig | None,
+        judged: int,
+        workers: int,
+        share: Share | None = None,
     ) -> float:
-        """Seconds of one student trained and judged; ``of`` tells how many images it is trained on, ``None``: all."""
+        """Seconds of one student trained and judged.
+
+        Args:
+            stage: whose work it is.
+            network: its name.
+            protocol: how it is trained.
+            of: tells how many images it is trained on; ``None``: all.
+            judged: images that it is judged on.
+            workers: how many such pieces there are to be done at once.
+            share: what it has of a machine, if not what the stage's pieces have.
+        """
         images = None if of is None else of.ipc * self.data.train.num_classes * of.factor**2
-        timed = self._time(stage, "training", workers, network=network, recipe=protocol, images=images)
+        timed = self._time(stage, "training", workers, share, network=network, recipe=protocol, images=images)
         steps = -(-(images or len(self.data.train)) // protocol.batch)
         return len(protocol.rates()) * steps * timed["step"] + judged * timed["judged"]
 
@@ -257,9 +275,9 @@ class _Plan:
         """Seconds of an iteration of each phase, of those too that come only if the distillation is longer."""
         return self._time(stage, "iterations", workers, config=config.model_copy(update={"iterations": LONG}))
 
-    def _time(self, stage: Stage, kind: str, workers: int, **item: Any) -> dict[str, float]:
+    def _time(self, stage: Stage, kind: str, workers: int, share: Share | None = None, **item: Any) -> dict[str, float]:
         """Seconds by name, the mean of as many workers as will do this work at once."""
-        share = self.search.budget.of(stage)
+        share = share or self.search.budget.of(stage)
         at_once = 1 if self.alone else min(workers, self.runtime.capacity(*share))
         items = [{"kind": kind, **item}] * max(1, at_once)
         what = f"{self.search.data} {share} {kind} {_told(item)}"

@@ -2,10 +2,12 @@
 
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from raydistill import artifacts, definitions, nas_stage, results
 from raydistill.artifacts import Unit
@@ -274,6 +276,26 @@ def dies_at(count: int) -> Any:
         end(*args)
 
     return dying
+
+
+def test_a_network_confirmed_by_itself_has_the_cores_of_what_is_done_by_itself(
+    search: Search, distilled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Path(shutil.copytree(distilled, tmp_path / "tiny"))
+    had: dict[str, set[int]] = {"ranked": set(), "confirmed": set()}
+    for name, module, function in (("ranked", rank, "train_item"), ("confirmed", confirm, "train_full")):
+        monkeypatch.setattr(module, function, _counting(getattr(module, function), had[name]))
+    changes = {"budget.cpus": 1, "budget.final_cpus": 2, "nas.baselines": [], "nas.students": 1, "nas.confirm": 1}
+    opened(search.override(changes), run, resume=True).run_nas()
+    assert had == {"ranked": {1}, "confirmed": {2}}
+
+
+def _counting(function: Callable[..., Any], threads: set[int]) -> Callable[..., Any]:
+    def counted(**given: Any) -> Any:
+        threads.add(torch.get_num_threads())
+        return function(**given)
+
+    return counted
 
 
 class Cramped:

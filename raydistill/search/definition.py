@@ -133,7 +133,7 @@ class Budget(Config):
     accelerator: str | None = Field(None, min_length=1)
     "Ray's name of the GPU's type, such as ``H100``, where a cluster has several; ``None``: any."
     final_cpus: float = Field(1, gt=0)
-    "Cores of the final distillation."
+    "Cores of what is done by itself: the final distillation, and a confirmed network that one process trains."
     resources: dict[Stage, Resources] = {}
     'Stage → what differs from the above there, e.g. ``{"nas": Resources(gpus=0.25)}``.'
     max_failures: int = Field(2, ge=0)
@@ -225,6 +225,19 @@ class Search(Config):
     def without_space(self) -> "Search":
         """The same with nothing searched and nothing changed at the end."""
         return self.model_copy(update={"space": {}, "final": {}})
+
+    def confirming(self) -> Share:
+        """What a process has that trains a confirmed network.
+
+        Nothing runs beside it: it has a whole GPU where it has one (NCCL takes one process a GPU), else, alone, ``final_cpus``.
+        """
+        budget = self.budget
+        share = budget.of("nas")
+        if share.gpus:
+            return share._replace(gpus=max(1.0, share.gpus))
+        own = budget.resources.get("nas", Resources()).cpus
+        together = self.nas is not None and self.nas.workers > 1
+        return share if own or together else share._replace(cpus=budget.final_cpus)
 
 
 def corners(search: Search) -> Iterator[dict[str, Scalar]]:

@@ -3,6 +3,7 @@
 import pytest
 
 from raydistill.errors import ConfigError
+from raydistill.nas.space import NASConfig
 from raydistill.runtime.base import Share
 from raydistill.search.definition import Budget, Choice, Float, Int, Resources, Search, When, corners
 from tests.search.fakes import make_search
@@ -31,6 +32,24 @@ def test_it_can_be_said_on_the_command_line_and_a_search_of_before_still_reads()
     stored = search.to_json()
     del stored["budget"]["resources"], stored["budget"]["accelerator"]
     assert type(search).parse(stored) == search
+
+
+@pytest.mark.parametrize(
+    ("budget", "workers", "expected"),
+    [
+        (Budget(cpus=1, gpus=0, final_cpus=3), 1, Share(3, 0)),
+        (Budget(cpus=1, gpus=0, final_cpus=3), 2, Share(1, 0)),
+        (Budget(gpus=0, final_cpus=3, resources={"nas": Resources(cpus=2)}), 1, Share(2, 0)),
+        (Budget(cpus=2, gpus=0.125, final_cpus=3), 1, Share(2, 1)),
+        (Budget(gpus=0.125, accelerator="H100"), 4, Share(1, 1, "H100")),
+        (Budget(gpus=2), 1, Share(1, 2)),
+    ],
+)
+def test_what_confirms_a_network_shares_no_gpu_and_alone_has_the_cores_there_are(
+    budget: Budget, workers: int, expected: Share
+) -> None:
+    search = make_search().model_copy(update={"budget": budget, "nas": NASConfig(workers=workers)})
+    assert search.confirming() == expected
 
 
 @pytest.mark.parametrize(
