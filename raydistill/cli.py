@@ -95,7 +95,34 @@ _stage_command(
     ("distill",),
     "Only the final set, with the best trial's settings (or the search's own, if it has no space).",
 )
-_stage_command("nas", ("nas",), "Only the ranking of networks on the distilled set of an earlier `distill`.")
+
+
+@app.command()
+def nas(
+    given: Given,
+    confirm: Annotated[
+        str | None,
+        typer.Option("--confirm", metavar="K|all", help="As --set nas.confirm=K: so many are trained on all images."),
+    ] = None,
+    settings: Set = None,
+    seed: Seed = None,
+    out: Out = Path("runs"),
+    data_root: DataRoot = None,
+    address: Address = None,
+    resume: Resume = False,
+    tracking_uri: TrackingUri = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Only the ranking of networks on the distilled set of an earlier `distill`; the best are trained on all images.
+
+    Example: raydistill nas searches/nas_mnist.py --data-root DIR --confirm 3 --resume
+    """
+    from raydistill import definitions
+
+    more = [] if confirm is None else [f"nas.confirm={confirm}"]
+    found = definitions.load(given, [*(settings or []), *more], seed)
+    cli_run.one(found, ("nas",), Options(out, data_root, address, resume, tracking_uri, as_json, quiet))
 
 
 @app.command()

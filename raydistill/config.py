@@ -7,6 +7,7 @@ dotted path (what ``--set distill.iterations=200`` and a search space both do) a
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -98,19 +99,32 @@ def flatten(values: Any, prefix: str = "") -> dict[str, Scalar]:
 
 def explain(model: type[pydantic.BaseModel], error: pydantic.ValidationError) -> str:
     """The first failure of a pydantic error as one line: where, which value, which rule."""
-    first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
+    errors = error.errors(include_url=False)
+    first = errors[0]
+    where = _where(first["loc"])
     owner = model.__qualname__
     if first["type"] == "extra_forbidden":
         name = str(first["loc"][-1])
         near = difflib.get_close_matches(name, list(model.model_fields), n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(model.model_fields)}"
         return f"{owner}: unknown setting {where!r}; {hint}"
-    message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    # Of a value that may be one kind or another, every kind says what it lacks.
+    kinds = errors if any(BRANCH.match(str(part)) for part in first["loc"]) else [first]
+    messages = [one["msg"] for one in kinds if _where(one["loc"]) == where]
+    message = " or ".join([messages[0], *(text.removeprefix("Input should be ") for text in messages[1:])])
+    message = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if not where:
         return f"{owner}: {message}"
     shown = "" if first["type"] == "missing" else f"={_short(first['input'])}"
     return f"{owner}: {where}{shown}: {message[0].lower()}{message[1:]}"
+
+
+BRANCH = re.compile(r"constrained-\w+$|literal\[.*\]$")
+"What pydantic calls the kinds of a value behind the path of its setting."
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location if not BRANCH.match(str(part)))
 
 
 def _short(value: Any) -> str:

@@ -309,6 +309,7 @@ def test_stages_without_what_they_need(tmp_path: Path, capsys: pytest.CaptureFix
     search = write_search(tmp_path)
     refused(capsys, ["distill", search], "completed trial", "raydistill search")
     refused(capsys, ["nas", search], "distilled set", "raydistill distill")
+    refused(capsys, ["nas", search, "--confirm", "best"], "confirm='best'", "valid integer", "or 'all'")
     refused(capsys, ["search", f"{search}:other"], "empty space", "raydistill distill")
 
 

@@ -79,6 +79,8 @@ def test_stage_with_settings_of_its_own(run_folder: Path, tmp_path: Path, capsys
     said = call(capsys, *given, "--set", 'nas.networks=["ConvNetD1"]', "--set", "budget.max_failures=1", "--json")
     assert said.code == 0, said.err
     assert json.loads(said.out)["stages"]["nas"]["names"] == 1
+    said = call(capsys, *given, "--confirm", "all", "--set", "nas.confirm_epochs=1", "--json")
+    assert len(json.loads(said.out)["stages"]["nas"]["full"]["networks"]) == 2
     assert call(capsys, "nas", run_folder / "search.json", *given[2:]).code == 0
 
 

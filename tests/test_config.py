@@ -1,7 +1,7 @@
 """Configs: strict, frozen, one line of error, one serialiser, one fingerprint, dotted overrides."""
 
 import json
-from typing import Literal
+from typing import Annotated, Literal
 
 import pydantic
 import pytest
@@ -64,6 +64,25 @@ def message(*arguments: object, call: type[Config] = Outer, **values: object) ->
 def test_a_value_out_of_range_names_field_value_and_rule() -> None:
     assert message(call=Inner, iterations=0) == "Inner: iterations=0: input should be greater than or equal to 1"
     assert message(inner={"lr_img": -2.0}) == "Inner: lr_img=-2.0: input should be greater than 0"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("two", "input should be a valid integer, unable to parse string as an integer or 'all'"),
+        (-1, "input should be greater than or equal to 0 or 'all'"),
+    ],
+)
+def test_of_a_setting_of_several_kinds_each_says_what_it_lacks(value: object, message: str) -> None:
+    class Kinds(Config):
+        """A number or a word, and another setting that is wrong too."""
+
+        how_many: Annotated[int, Field(ge=0)] | Literal["all"] = 1
+        other: int = 1
+
+    with pytest.raises(ConfigError) as raised:
+        Kinds.parse({"how_many": value, "other": value if value == "two" else 1})
+    assert str(raised.value).endswith(f"Kinds: how_many={value!r}: {message}")
 
 
 def test_an_unknown_setting_names_the_nearest() -> None:
