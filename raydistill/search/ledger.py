@@ -6,7 +6,7 @@ from raydistill.artifacts import RUNNING
 from raydistill.errors import ArtifactError, ConfigError
 from raydistill.search.definition import Search
 from raydistill.search.objective import Assignment, trial_fingerprint
-from raydistill.search.stopping import rivals
+from raydistill.search.stopping import bars
 from raydistill.search.trials import TrialRecord, read_trial, read_trials, trial_unit
 
 
@@ -54,8 +54,8 @@ class Ledger:
 
             params = suggest(self.search, number, list(self.records.values()))
             self.records[number] = TrialRecord(number, params, RUNNING, {})
-        compared = rivals(self.search.budget, number, self.records.values())
-        return Assignment(number, self.records[number].params, compared)
+        known = self.records
+        return Assignment(number, known[number].params, bars(self.search.budget, number, known.values()))
 
     def settle(self, number: int) -> TrialRecord:
         """Read how trial ``number`` ended.

@@ -21,7 +21,7 @@ from raydistill.evaluate import students
 from raydistill.experts import store
 from raydistill.runtime.base import memory_watched
 from raydistill.search.definition import Search
-from raydistill.search.stopping import Rivals, goes_on, rungs
+from raydistill.search.stopping import Bars, rungs
 from raydistill.search.trials import SETTLED, trial_unit
 from raydistill.seeding import derive
 
@@ -32,11 +32,11 @@ Progress = Callable[[int, Mapping[str, float]], None]
 
 
 class Assignment(NamedTuple):
-    """One trial as its worker gets it: ``rivals`` are what it is compared with at its rungs."""
+    """One trial as its worker gets it: ``bars`` are what it must reach at its rungs."""
 
     number: int
     params: Mapping[str, Scalar]
-    rivals: Rivals
+    bars: Bars
 
 
 class Engine(NamedTuple):
@@ -69,7 +69,7 @@ def run_trial(
 
     Args:
         search: the search.
-        assignment: number, settings and rivals of the trial.
+        assignment: number, settings and bars of the trial.
         data: training and validation images.
         run: the run folder.
         device: where to compute.
@@ -127,7 +127,7 @@ class _Trial:
         engine: Engine,
     ) -> None:
         self.search, self.data, self.device, self.progress, self.engine = search, data, device, progress, engine
-        self.rivals = assignment.rivals
+        self.bars = assignment.bars
         self.unit = trial_unit(run, assignment.number)
         self.cache = store.beside(run)
         self.config = search.without_space().override(assignment.params).distill
@@ -201,13 +201,13 @@ class _Trial:
         return round(time.monotonic() - self.started, 3)
 
     def _goes_on(self, step: int) -> bool:
-        return goes_on(self.values[step], self.rivals.get(step, []), self.search.budget.reduction)
+        return step not in self.bars or self.values[step] >= self.bars[step].least
 
     def _finish(self, status: str, step: int, seconds: float, message: str = "") -> None:
         metrics = {"iterations": float(step), "seconds": seconds}
         if status in (COMPLETED, STOPPED):
             metrics["val_accuracy"] = self.values[step]
         if status == STOPPED:
-            compared = len(self.rivals.get(step, [])) + 1
+            compared = self.bars[step].compared + 1
             message = f"not in the best 1/{self.search.budget.reduction} of {compared} at iteration {step}"
         self.unit.finish(status, metrics, step=step, seconds=seconds, message=message)

@@ -8,12 +8,23 @@ L. Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 202
 """
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from raydistill.search.definition import Budget
 from raydistill.search.trials import TrialRecord
 
-Rivals = dict[int, list[float]]
-"Iteration → validation accuracies that earlier trials had there."
+
+class Bar(NamedTuple):
+    """What a trial must reach at a rung to go on; it stands for all that it is compared with, however many these are."""
+
+    least: float
+    "Validation accuracy in [0, 1]."
+    compared: int
+    "Trials that were rated there before."
+
+
+Bars = dict[int, Bar]
+"Iteration of a rung → the bar there."
 
 
 def rungs(budget: Budget, iterations: int) -> tuple[int, ...]:
@@ -27,23 +38,22 @@ def rungs(budget: Budget, iterations: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def rivals(budget: Budget, number: int, records: Iterable[TrialRecord]) -> Rivals:
-    """What trial ``number`` is compared with: the values of trials 0 … number − parallel, by iteration."""
-    found: Rivals = {}
-    for record in sorted(records, key=lambda r: r.number):
+def bars(budget: Budget, number: int, records: Iterable[TrialRecord]) -> Bars:
+    """The bars of trial ``number``, from the values of trials 0 … number − parallel."""
+    found: dict[int, list[float]] = {}
+    for record in records:
         if record.number <= number - budget.parallel:
             for step, value in record.values.items():
                 found.setdefault(step, []).append(value)
-    return found
+    return {step: bar(values, budget.reduction) for step, values in found.items()}
 
 
-def goes_on(value: float, others: Sequence[float], reduction: int) -> bool:
-    """Whether ``value`` is among the best 1/reduction of itself and ``others``, or too few are known to tell.
+def bar(others: Sequence[float], reduction: int) -> Bar:
+    """What is among the best 1/reduction of itself and ``others``.
 
     Args:
-        value: validation accuracy at the rung.
-        others: the rivals' there.
-        reduction: with fewer values than this, its own included, every trial goes on.
+        others: validation accuracies of earlier trials.
+        reduction: with fewer values than this, the new one included, every trial goes on.
     """
     places = (len(others) + 1) // reduction
-    return places == 0 or sum(other > value for other in others) < places
+    return Bar(sorted(others, reverse=True)[places - 1] if places else 0.0, len(others))

@@ -29,6 +29,7 @@ from raydistill.runtime.pool import device, signals_through
 from raydistill.search.definition import Search
 from raydistill.search.ledger import Ledger
 from raydistill.search.objective import REAL, Assignment, Engine, run_trial, trial_fingerprint
+from raydistill.search.stopping import Bar
 from raydistill.search.trials import SETTLED, SILENT, Listener, trial_unit
 
 # Loggers that no one reads cost 8 ms a report; the snapshots are for Tune's own restore; Ctrl-C is for the caller.
@@ -188,8 +189,8 @@ class FromLedger(Searcher):
         self.numbers[trial_id] = number
         assignment = self.ledger.assign(number)
         self.listener.trial_started(number, assignment.params)
-        compared = [[step, values] for step, values in assignment.rivals.items()]
-        return {"number": number, "params": dict(assignment.params), "rivals": compared}
+        bars = [[step, *bar] for step, bar in assignment.bars.items()]
+        return {"number": number, "params": dict(assignment.params), "bars": bars}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Pass a trial's numbers on."""
@@ -244,7 +245,8 @@ def _trial(config: Mapping[str, Any], search: Search, data: TrainData, run: str,
         tune.report({"timesteps_total": step, "numbers": dict(numbers)})  # TensorBoard's axis has that name
 
     leaving.watch()
-    assignment = Assignment(config["number"], config["params"], dict(config["rivals"]))
+    bars = {step: Bar(*bar) for step, *bar in config["bars"]}
+    assignment = Assignment(config["number"], config["params"], bars)
     with threads(search.budget.of("search").cpus):
         try:
             run_trial(search, assignment, data, storage.place(run), device(), progress, engine)

@@ -44,12 +44,12 @@ def test_a_failed_trial_is_settled(tmp_path: Path) -> None:
     assert ledger.remaining()[0] == 1
 
 
-def test_rivals_are_handed_out_with_the_settings(tmp_path: Path) -> None:
-    ledger = Ledger(make_search(parallel=1), tmp_path)
+def test_bars_are_handed_out_with_the_settings(tmp_path: Path) -> None:
+    ledger = Ledger(make_search(parallel=1, reduction=2), tmp_path)
     for number, accuracy in enumerate((0.3, 0.6)):
-        assert ledger.assign(number).rivals == ({4: [0.3]} if number else {})
+        assert ledger.assign(number).bars == ({4: (0.3, 1)} if number else {})
         end(ledger, number, accuracy=accuracy)
-    assert ledger.assign(2).rivals == {4: [0.3, 0.6]}
+    assert ledger.assign(2).bars == {4: (0.6, 2)}
 
 
 def test_a_new_ledger_hands_out_the_same_again_and_interrupted_trials_keep_their_settings(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_new_ledger_hands_out_the_same_again_and_interrupted_trials_keep_their
     assert again.remaining() == [1, 2, 3, 4, 5, 6, 7]
     assert again.assign(1).params == {"distill.lr_img": 3.0}
     assert third
-    assert again.assign(2).rivals == third.rivals
+    assert again.assign(2).bars == third.bars
 
 
 def test_more_trials_and_other_workers_may_go_on_in_the_same_folder(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from raydistill.errors import EnvironmentIssue
 from raydistill.evaluate.protocol import protocol
 from raydistill.search.definition import Budget, Float, Search
 from raydistill.search.objective import Assignment, Engine, run_trial, trial_fingerprint
-from raydistill.search.stopping import Rivals
+from raydistill.search.stopping import Bar, Bars
 from raydistill.search.trials import read_trial, trial_unit
 from tests.search import fakes
 from tests.search.fakes import FAKE, make_data, make_search
@@ -38,8 +38,8 @@ from tests.search.fakes import FAKE, make_data, make_search
 PARAMS: dict[str, Scalar] = {"distill.lr_img": 2.0, "distill.momentum": 0.5, "distill.init": "real"}
 
 
-def run(folder: Path, number: int = 0, rivals: Rivals | None = None, engine: Engine = FAKE, **budget: Any) -> Unit:
-    run_trial(make_search(**budget), Assignment(number, PARAMS, rivals or {}), make_data(), folder, engine=engine)
+def run(folder: Path, number: int = 0, bars: Bars | None = None, engine: Engine = FAKE, **budget: Any) -> Unit:
+    run_trial(make_search(**budget), Assignment(number, PARAMS, bars or {}), make_data(), folder, engine=engine)
     return trial_unit(folder, number)
 
 
@@ -98,7 +98,7 @@ def test_the_students_accuracies_are_averaged_and_drawn_alike_for_all_trials(tmp
 
 
 def test_a_trial_out_of_the_best_stops_at_that_rung(tmp_path: Path) -> None:
-    unit = run(tmp_path, rivals={4: [0.1], 8: [0.99]}, grace=4, reduction=2)
+    unit = run(tmp_path, bars={4: Bar(0.1, 1), 8: Bar(0.99, 1)}, grace=4, reduction=2)
     record = read_trial(unit)
     assert record is not None
     assert (record.status, list(record.values), record.iterations) == (STOPPED, [4, 8], 8)
@@ -207,12 +207,12 @@ def test_rating_does_not_count_as_seconds_of_the_distillation(tmp_path: Path) ->
 
 @pytest.mark.parametrize("stop", [False, True])
 def test_a_kill_between_the_last_number_and_the_end_repeats_no_work(tmp_path: Path, stop: bool) -> None:
-    rivals: Rivals = {8: [0.99]} if stop else {}
-    unit = run(tmp_path, rivals=rivals)
+    bars: Bars = {8: Bar(0.99, 2)} if stop else {}
+    unit = run(tmp_path, bars=bars)
     ended, done = unit.read(), len(fakes.read_work(tmp_path))
     (unit.directory / "state").mkdir()
     unit.begin(trial_fingerprint(make_search(), PARAMS), PARAMS, ended["tags"])  # the end was never written
-    run(tmp_path, rivals=rivals)
+    run(tmp_path, bars=bars)
     assert len(fakes.read_work(tmp_path)) == done
     again = unit.read()
     for state in (ended, again):  # the clock

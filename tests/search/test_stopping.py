@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from raydistill.artifacts import COMPLETED
 from raydistill.search.definition import Budget
-from raydistill.search.stopping import goes_on, rivals, rungs
+from raydistill.search.stopping import Bar, bar, bars, rungs
 from raydistill.search.trials import TrialRecord
 
 
@@ -35,17 +35,19 @@ def test_without_stopping_there_are_no_rungs() -> None:
     ],
 )
 def test_a_trial_goes_on_among_the_best_third(value: float, others: list[float], on: bool) -> None:
-    assert goes_on(value, others, reduction=3) is on
+    assert bar(others, reduction=3).compared == len(others)
+    assert (value >= bar(others, reduction=3).least) is on
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=40, unique=True), st.integers(2, 5))
 def test_exactly_the_share_of_distinct_values_goes_on(values: list[float], reduction: int) -> None:
-    survivors = sum(goes_on(v, [o for o in values if o != v], reduction) for v in values)
+    survivors = sum(v >= bar([o for o in values if o != v], reduction).least for v in values)
     assert survivors == (len(values) // reduction or len(values))
 
 
-def test_rivals_are_the_trials_that_were_settled_for_certain() -> None:
+def test_the_bar_is_of_the_trials_that_were_settled_for_certain() -> None:
     records = [TrialRecord(n, {}, COMPLETED, {50: n / 10, 150: n / 5}) for n in (3, 0, 2, 1)]
     budget = Budget(parallel=2)
-    assert rivals(budget, 4, records) == {50: [0.0, 0.1, 0.2], 150: [0.0, 0.2, 0.4]}
-    assert rivals(budget, 1, records) == {}
+    assert bars(budget, 4, records) == {50: Bar(0.2, 3), 150: Bar(0.4, 3)}
+    assert bars(budget, 3, records) == {50: Bar(0.1, 2), 150: Bar(0.2, 2)}
+    assert bars(budget, 1, records) == {}
