@@ -190,7 +190,7 @@ def plan(
         experiment = Experiment(search, out / search.name, runtime, Progress(quiet=True), data_root)
         experiment.check()
         experiment.settle()
-        found = plan.forecast(experiment.search, experiment.data, runtime, data_root)
+        found = plan.forecast(experiment.search, experiment.data, runtime, data_root, run=experiment.run)
         handing = simulation.handing(runtime) if sizes else 0.0
     simulated = [simulation.simulate(found.costs, search.budget.parallel, size, handing) for size in sizes]
     if as_json:

@@ -215,28 +215,22 @@ def fitted(
 
 def _share(searches: "Mapping[str, Search]", minutes: float, computes: Any, progress: Any, options: Options) -> float:
     """The share of these searches' lengths that fits into the time."""
-    from raydistill import budget, expert_stage, plan
+    from raydistill import budget, plan
     from raydistill.stages import Experiment
 
     known: plan.Known = {}
     experiments: dict[str, Experiment] = {}
-    untrained: dict[str, float] = {}
     for name, search in searches.items():
         experiment = Experiment(search, options.out / search.name, computes, progress, options.data_root)
         experiment.check(STAGES)
         experiment.settle()
         experiments[name] = experiment
-        want = expert_stage.wanted(search)
-        if want is not None:  # the cache may have some, from another search
-            lacking = expert_stage.missing(search, experiment.run, experiment.data)
-            untrained[name] = lacking / want.config.count
 
     def forecast(name: str, search: "Search") -> "plan.Forecast":
         if search == experiments[name].search:
             progress.note(f"timing pieces of {search.name}")
-        found = plan.forecast(search, experiments[name].data, computes, options.data_root, known)
-        costs = [c._replace(times=c.times * untrained[name]) if c.stage == "experts" else c for c in found.costs]
-        return found._replace(costs=costs)
+        run = experiments[name].run
+        return plan.forecast(search, experiments[name].data, computes, options.data_root, known, run)
 
     return budget.share_within(minutes, {name: one.search for name, one in experiments.items()}, forecast)
 

@@ -89,7 +89,12 @@ Known = dict[str, dict[str, float]]
 
 
 def forecast(
-    search: Search, data: TrainData, runtime: Runtime, data_root: Path | None = None, known: Known | None = None
+    search: Search,
+    data: TrainData,
+    runtime: Runtime,
+    data_root: Path | None = None,
+    known: Known | None = None,
+    run: Path | None = None,
 ) -> Forecast:
     """Time pieces of a search's work on ``runtime`` and count how many there are.
 
@@ -99,22 +104,24 @@ def forecast(
         runtime: where the work would be done.
         data_root: where the test images are.
         known: of earlier forecasts on this runtime; what is in it is not timed again, what is new is added.
+        run: its run folder, beside which trajectories may be that need not be trained; ``None``: all must.
     """
     known = {} if known is None else known
     plan = _Plan(search, data, runtime, known)
-    plan.experts()
+    want = expert_stage.wanted(search)
+    todo = 0 if want is None else want.config.count if run is None else expert_stage.missing(search, run, data)
+    plan.experts(todo)
     plan.trials()
     plan.distill()
     tests = known.get(str(search.data)) or {"images": float(len(load_test(search.data, data_root)))}
     known[str(search.data)] = tests
     plan.evaluate(int(tests["images"]))
     plan.nas()
-    want = expert_stage.wanted(search)
     disk = peak = 0
     if want is not None:
         at_once = runtime.capacity(*search.budget.of("experts"))
-        disk = expert_stage.disk_bytes(want, data)
-        peak = expert_stage.peak_bytes(want, data, want.config.count, at_once)
+        disk = expert_stage.disk_bytes(want, data) * todo // want.config.count
+        peak = expert_stage.peak_bytes(want, data, todo, at_once)
     return Forecast(plan.costs, disk, peak, plan.memory)
 
 
@@ -127,7 +134,7 @@ def gpu_memory(
     """
     plan = _Plan(search, data, runtime, {}, alone=True)
     tried: dict[Stage, Callable[[], None]] = {
-        "experts": plan.experts,
+        "experts": lambda: plan.experts(1),
         "search": plan.trials,
         "distill": plan.distill,
         "evaluate": lambda: plan.evaluate(0),
@@ -164,16 +171,15 @@ class _Plan:
         self.on_gpu: dict[Stage, tuple[int, int]] = {}
         "As ``gpu_memory`` gives it."
 
-    def experts(self) -> None:
-        """Epochs of all trajectories; the difficulty's networks are few and left out."""
+    def experts(self, count: int) -> None:
+        """Epochs of ``count`` trajectories; the difficulty's networks are few and left out."""
         want = expert_stage.wanted(self.search)
-        if want is None:
+        if want is None or count == 0:
             return
         recipe, batch = want.config.recipe, want.config.recipe.batch
         steps = want.config.epoch_steps or -(-len(self.data.train) // batch)
-        timed = self._time("experts", "training", want.config.count, network=want.network, recipe=recipe, images=None)
+        timed = self._time("experts", "training", count, network=want.network, recipe=recipe, images=None)
         epoch = steps * timed["step"] + timed["judged"] * min(JUDGED_ON, len(self.data.val))
-        count = want.config.count
         self._add("experts", "epochs", count * want.epochs, epoch, count, count)
 
     def trials(self) -> None:

@@ -162,13 +162,17 @@ def test_experts_that_the_cache_has_cost_nothing(
     monkeypatch.setattr(budget, "share_within", noted)
     file, out = write_search(tmp_path, TEXT), tmp_path / "runs"
     args = (file, "--address", "in-process", "--quiet", "--out", out)
+    disks = []
     for count in (None, 2, 3):
         if count is not None:
             given = ("--set", f"distill.experts.count={count}")
             assert call(capsys, "experts", *args, *given).code == 0
         assert call(capsys, "run", *args, "--set", "name=other", "--budget", "60").code == 2
+        said = call(capsys, "plan", *args[:3], "--out", out, "--set", "name=other", "--json")
+        disks.append(json.loads(said.out)["disk_bytes"])
     assert seconds[0] > seconds[1] > 0  # three to train, then one
     assert seconds[2] == 0
+    assert disks == [disks[0], disks[0] // 3, 0]
 
 
 def test_one_part_brings_the_page_up_to_date(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
