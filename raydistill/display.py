@@ -107,8 +107,15 @@ def noted(display: Display, unit_of: Callable[[int], Unit]) -> Told:
 
 
 @contextmanager
-def watched(unit: Unit, stage: str, display: Display) -> Iterator[None]:
-    """Show a unit's history as it grows; the work may be in another process."""
+def watched(unit: Unit, stage: str, display: Display, share: Callable[[int], float]) -> Iterator[None]:
+    """Show a unit's history as it grows; the work may be in another process.
+
+    Args:
+        unit: the work.
+        stage: of the display.
+        display: what is told.
+        share: step → the share of the work, in [0, 1], that is done then.
+    """
 
     def watch(over: threading.Event) -> None:
         shown = 0
@@ -116,7 +123,7 @@ def watched(unit: Unit, stage: str, display: Display) -> Iterator[None]:
             ended = over.wait(0.5)
             last = (unit.history() or [{"step": 0.0}])[-1]
             step = int(last["step"])
-            display.advance(stage, step - shown, f"loss {last['loss']:.4g}" if "loss" in last else "")
+            display.advance(stage, step - shown, f"loss {last['loss']:.4g}" if "loss" in last else "", share(step))
             shown = step
             if ended:
                 return

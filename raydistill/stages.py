@@ -6,18 +6,18 @@ stage can be killed and run again, alone or as part of ``run``.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from raydistill import artifacts, expert_stage, nas_stage, results, sharing, storage
+from raydistill import artifacts, expert_stage, nas_stage, registry, results, sharing, storage
 from raydistill.artifacts import COMPLETED, DIVERGED, Unit
 from raydistill.checks import check_fit
 from raydistill.config import Scalar
 from raydistill.data.distilled import OF_RUN, DistilledSet
 from raydistill.data.load import TrainData, expect_test, load_train, named
 from raydistill.display import Display, ToDisplay, noted, watched
-from raydistill.distill.method import MethodConfig
+from raydistill.distill.method import MethodConfig, work_done
 from raydistill.distill.unit import ENDED, distil_item
 from raydistill.errors import ArtifactError, ConfigError, EnvironmentIssue, RaydistillError
 from raydistill.evaluate_stage import EvaluateStage
@@ -147,7 +147,7 @@ class Experiment:
             beside = "distill" in self._stages and expert_stage.overlaps(*given, self.display)
             if beside and (unit := self._begin_distill()):
                 work = self._distillation(unit)
-                with watched(unit, "distill", self.display):
+                with self._watched(unit):
                     try:
                         ended = expert_stage.run_experts(*given, self.display, work)
                     except ArtifactError as error:  # damage that the distillation has met
@@ -209,7 +209,7 @@ class Experiment:
         if trial is not None and not self.search.final and artifacts.folder_exists(trial / "set"):
             self._take(trial, unit)
             return
-        with watched(unit, "distill", self.display):
+        with self._watched(unit):
             self.runtime.require_shared(self.run)
             share, told = self.search.budget.of("distill"), noted(self.display, lambda index: unit)
             work = [self._distillation(unit)]
@@ -235,6 +235,11 @@ class Experiment:
         self.display.stage("distill", config.iterations, "iterations")
         unit.begin(fingerprint, {f"distill.{k}": v for k, v in config.flat().items()}, results.tags(self.search))
         return unit
+
+    def _watched(self, unit: Unit) -> AbstractContextManager[None]:
+        config, _ = self.chosen()
+        pace = registry.resolve("method", config.method).pace(config, self.data.train.num_classes)
+        return watched(unit, "distill", self.display, lambda step: work_done(pace, step))
 
     def _distillation(self, unit: Unit) -> dict[str, Any]:
         """What ``distil_item`` is told."""

@@ -197,19 +197,34 @@ class DataDAM(Method):
     @classmethod
     def phases(cls, config: DataDAMConfig) -> tuple[DataDAMConfig, list[Phase]]:
         """A pool costs most at its networks' first visits, less at each new draw, and least once all is known."""
-        pool, iterations = config.network_pool, config.iterations
-        if pool is None:
+        if config.network_pool is None:
             return super().phases(config)
         width = len(config.network_stages)
         draws = min(2, config.pool_draws)
         sample = config.model_copy(update={"network_pool": width, "pool_draws": draws})
-        first = min(iterations, pool)
-        drawn = min(iterations, pool * config.pool_draws) - first
         names = ("first visits of networks", "new draws", "iterations with known statistics")
-        counts = (first, drawn, iterations - first - drawn)
         starts = (0, width, draws * width)
-        found = zip(names, counts, starts, strict=True)
+        found = zip(names, cls._phases(config), starts, strict=True)
         return sample, [Phase(name, n, range(at, at + width)) for name, n, at in found if n]
+
+    @classmethod
+    def pace(cls, config: DataDAMConfig, classes: int) -> list[tuple[int, float]]:
+        """In images that pass a network: a pass back counts twice."""
+        if config.network_pool is None:
+            return super().pace(config, classes)
+        synthetic = 3.0 * classes * config.ipc * config.factor**2
+        real = float(classes * config.batch_real)
+        training = 3.0 * config.training.batch * config.network_stages[-1] / len(config.network_stages)
+        costs = (synthetic + real + training, synthetic + real, synthetic)
+        return list(zip(cls._phases(config), costs, strict=True))
+
+    @staticmethod
+    def _phases(config: DataDAMConfig) -> tuple[int, int, int]:
+        """Iterations with a network's first visit, with a new draw of one, and with nothing new."""
+        pool = config.network_pool or 0
+        first = min(config.iterations, pool)
+        drawn = min(config.iterations, pool * config.pool_draws) - first
+        return first, drawn, config.iterations - first - drawn
 
     def step(self, iteration: int) -> Mapping[str, float]:
         """One update of all images (SGD with momentum)."""

@@ -8,7 +8,7 @@ Shapes: C classes, n = C·ipc stored images, K channels, H×W pixels.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
@@ -64,6 +64,16 @@ class Phase(NamedTuple):
     "Iterations of the sample (see ``Method.phases``) that show what one costs."
 
 
+def work_done(pace: Sequence[tuple[int, float]], step: int) -> float:
+    """The share of a distillation's work, in [0, 1], that is done after ``step`` iterations; see ``Method.pace``."""
+    done, left = 0.0, step
+    for iterations, cost in pace:
+        done += cost * min(left, iterations)
+        left -= min(left, iterations)
+    whole = sum(iterations * cost for iterations, cost in pace)
+    return done / whole if whole else 1.0
+
+
 class Method(ABC):
     """A distillation under way.
 
@@ -100,6 +110,16 @@ class Method(ABC):
             (the sample's config, the phases of ``config``); here all iterations cost the same and the first is a warm-up.
         """
         return config, [Phase("iterations", config.iterations, range(1, 3))]
+
+    @classmethod
+    def pace(cls, config: Any, classes: int) -> list[tuple[int, float]]:
+        """(iterations, what one costs beside the others) in the order in which they come, for the time that is left.
+
+        Args:
+            config: the method's own ``Config``.
+            classes: C.
+        """
+        return [(config.iterations, 1.0)]
 
     @property
     def student_lr(self) -> float | None:
