@@ -332,7 +332,7 @@ def guarded(command: Callable[[], object]) -> int:
         place = error.ctx.command_path if isinstance(error, UsageError) and error.ctx else "raydistill"
         return _say(f"{place}: {' '.join(error.format_message().split())} (see {place} --help)", 2)
     except WRONG_INPUT as error:
-        return _say(f"raydistill: {error}", 2)
+        return _say(f"raydistill: {error}", 1 if error.begun else 2)
     except RaydistillError as error:
         return _say(f"raydistill: {error}", 1)
     except (Interrupted, KeyboardInterrupt, typer.Abort) as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from raydistill import storage
-from raydistill.cli_options import AsJson, Given, Resume, Seed, Set
+from raydistill.cli_options import AsJson, Given, Minutes, Resume, Seed, Set
 from raydistill.errors import ConfigError, without_credentials
 from raydistill.interrupts import Interrupted, interruptible
 
@@ -49,6 +49,7 @@ def submit(
     data_root: RemoteData = None,
     tracking_uri: RemoteTracking = None,
     resume: Resume = False,
+    budget: Minutes = None,
     detach: Annotated[bool, typer.Option("--detach", help="Print the job's id and leave; do not wait.")] = False,
 ) -> None:
     """`raydistill run SEARCH` as a job of a Ray cluster; the log comes here, the exit code is the job's own.
@@ -67,6 +68,7 @@ def submit(
     words += ["--seed", str(seed)] if seed is not None else []
     words += ["--tracking-uri", _uri(tracking_uri)] if tracking_uri else []
     words += ["--resume"] if resume else []
+    words += ["--budget", f"{budget:g}"] if budget is not None else []
     places = f" --out {_there(out)}" + (f" --data-root {_there(data_root)}" if data_root else "")
     with interruptible():
         jobs = _jobs(head)

@@ -63,6 +63,15 @@ Simulate = Annotated[
         help="How it would go on so many workers (GPUs, or shares of budget.gpus), by a simulated clock.",
     ),
 ]
+Minutes = Annotated[
+    float | None,
+    typer.Option(
+        "--budget",
+        metavar="MINUTES",
+        min=0.1,
+        help="Lower iterations, students and epochs on all images of what is not begun until the forecast fits.",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document on stdout.")]
 Address = Annotated[
     str | None,

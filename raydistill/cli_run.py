@@ -7,12 +7,23 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from raydistill import storage
-from raydistill.cli_options import Address, AsJson, DataRoot, Given, Options, Out, Quiet, Resume, Seed, Set, TrackingUri
+from raydistill.cli_options import (
+    Address,
+    AsJson,
+    DataRoot,
+    Given,
+    Minutes,
+    Options,
+    Out,
+    Quiet,
+    Resume,
+    Seed,
+    Set,
+    TrackingUri,
+)
 from raydistill.errors import ConfigError, DataError, RaydistillError
 from raydistill.interrupts import Interrupted, interrupted, interruptible
 
@@ -30,15 +41,7 @@ BUDGET = "budget.json"
 def run(
     given: Given,
     settings: Set = None,
-    budget: Annotated[
-        float | None,
-        typer.Option(
-            "--budget",
-            metavar="MINUTES",
-            min=0.1,
-            help="Lower iterations, students and epochs on all images of what is not begun until the forecast fits.",
-        ),
-    ] = None,
+    budget: Minutes = None,
     seed: Seed = None,
     out: Out = Path("runs"),
     data_root: DataRoot = None,
@@ -50,7 +53,7 @@ def run(
 ) -> None:
     """Every stage of a search, then the report: experts, search, distill, evaluate, nas.
 
-    Example: raydistill run searches/datadam_mnist.py --data-root DIR --set budget.trials=8
+    Example: raydistill run searches/datadam_mnist.py --data-root DIR --set distill.iterations=4000
     """
     from raydistill import definitions
     from raydistill.search.definition import Search
@@ -311,6 +314,8 @@ def _perform(experiment: "Experiment", stages: tuple[str, ...], tracking: "Track
         results.update(folder, report="report/index.html")
         status = "FINISHED"
     except BaseException as error:
+        if isinstance(error, RaydistillError):
+            error.begun = True
         if not interrupted(error):
             raise
         status = "KILLED"

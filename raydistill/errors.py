@@ -1,7 +1,7 @@
 """What can go wrong by input or environment, as one family.
 
 Every message is one line that names the field, the value, the rule and the way out. The command line prints it
-and exits with 2; anything that is not a ``RaydistillError`` is a bug and keeps its traceback.
+and exits with 2, or with 1 where work had begun; anything that is not a ``RaydistillError`` is a bug and keeps its traceback.
 """
 
 import difflib
@@ -15,6 +15,9 @@ SECRET_QUERY = re.compile(r"([?&][^&=\s]*(?:password|passwd|token|secret|key|sig
 
 class RaydistillError(Exception):
     """Base of all errors that a user can mend."""
+
+    begun = False
+    "Whether it ended work that had begun, so that ``--resume`` goes on; the command line then exits with 1."
 
 
 class ConfigError(RaydistillError):

@@ -116,6 +116,8 @@ class EvaluateStage:
             if unit.read().get("fingerprint") != fingerprint:
                 artifacts.remove(unit.directory)
                 params = {"set": arm, "network": part[0].network, **protocol.flat()}
+                if of_run and distilled.student_lr is not None:
+                    params["lr"] = "its own"
                 unit.begin(fingerprint, params, results.tags(self.search))
                 if not of_run and (other := reuse.taken(unit, self.run)):
                     taken.append(other)
@@ -147,5 +149,6 @@ class EvaluateStage:
             runs=[run["accuracy"] for run in students],
             seconds=metrics["seconds"],
             **({"classes": list(self.data.train.classes)} if "recall_0" in metrics else {}),
+            **({"lr": students[0]["lr"], "lr_is": "learned"} if "lr" in students[0] else {}),
             **rates.about(self.search, self.run, part[0]),
         )

@@ -59,7 +59,7 @@ def choose(
 
 
 def about(search: Search, run: Path, item: arms.Item) -> dict[str, Any]:
-    """What the record of further students says beside the protocol: their ``table``, and the ``lr`` if it was chosen."""
+    """What the record of further students says beside the protocol: their ``table``, and ``lr`` if it was chosen."""
     if not item.table:
         return {}
     if not arms.rates_of(item, search.evaluate):
@@ -67,7 +67,7 @@ def about(search: Search, run: Path, item: arms.Item) -> dict[str, Any]:
     chosen = _unit(run, item.name).read().get("metrics")
     if chosen is None:  # all students were taken from another run, which chose
         chosen = Unit(run / "units" / "evaluate" / item.name).read()
-    return {"table": item.table, "lr": chosen["lr"]}
+    return {"table": item.table, "lr": chosen["lr"], "lr_is": "chosen"}
 
 
 def _conclude(unit: Unit, item: arms.Item, search: Search) -> float:

@@ -251,6 +251,6 @@ def _evaluations(run: Path) -> list[dict[str, Any]]:
         }
         row |= dict.fromkeys(("balanced_accuracy", "auc", "majority_rate", "recall"))
         row |= as_fields(by_class(metrics, record.get("classes", ())))
-        row |= {name: record[name] for name in ("table", "lr", "taken_from") if name in record}
+        row |= {name: record[name] for name in ("table", "lr", "lr_is", "taken_from") if name in record}
         rows.append({**row, "seconds": record["seconds"]})
     return rows

@@ -28,6 +28,8 @@ from raydistill.distill.datadam import DataDAM
 from raydistill.distill.method import MethodConfig
 from raydistill.distill.pad import PAD
 from raydistill.evaluate.protocol import EvaluateConfig, protocol
+from raydistill.experts.curriculum import CurriculumConfig
+from raydistill.experts.difficulty import DifficultyConfig
 from raydistill.experts.trajectory import EXPERT, ExpertConfig
 from raydistill.models.fit import Recipe
 from raydistill.search.definition import Budget, Search
@@ -46,7 +48,13 @@ DATADAM: dict[str, Any] = {
 FULL = {"network": "ConvNetD7", "ipc": 50}
 FULL_DATADAM = {**DATADAM, **FULL, "lr_img": 40, "iterations": 2000, "batch_real": 128, "network_pool": 198}
 SMALL = {"network": "ConvNetD5", "ipc": 10}
-EXPERTS = ExpertConfig(count=10, recipe=EXPERT.override({"batch": 64, "augment": "histology", "precision": "bfloat16"}))
+EXPERT_RECIPE = EXPERT.override({"batch": 64, "augment": "histology", "precision": "bfloat16"})
+EXPERTS = ExpertConfig(
+    count=10,
+    recipe=EXPERT_RECIPE,
+    curriculum=CurriculumConfig.over(11),  # what matching reads, see MATCHING
+    difficulty=DifficultyConfig(networks=2, recipe=EXPERT_RECIPE.override({"momentum": 0.9})),
+)
 MATCHING: dict[str, Any] = {
     "experts": EXPERTS,
     "iterations": 1000,

@@ -28,6 +28,8 @@ EXPERTS = ExpertConfig(
     count=8,
     epoch_steps=40,
     recipe=RECIPE,
+    # Matching reads to epoch 7 with these settings, so of the curriculum it is the growing that experts know; the easiest images
+    # would be left out after that (longer experts: a larger max_start_epoch).
     curriculum=CurriculumConfig(add_end_epoch=4, rm_epoch_first=6, rm_epoch_second=8),
     difficulty=DifficultyConfig(networks=2, steps=60, recipe=RECIPE.override({"momentum": 0.9})),
 )

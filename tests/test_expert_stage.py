@@ -16,6 +16,7 @@ import torch
 
 from raydistill import artifacts, definitions, expert_stage, results
 from raydistill.artifacts import TENSORS
+from raydistill.data.distilled import DistilledSet
 from raydistill.data.load import load_train
 from raydistill.errors import ConfigError
 from raydistill.experts import store
@@ -98,6 +99,11 @@ def test_the_whole_path(file: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert (out / "tiny" / results["stages"]["experts"]["directory"]).resolve() == entry(out).resolve()
     assert {row["set"] for row in results["stages"]["evaluate"]} == {"distilled", "initial", "random"}
     assert stamps(out) == trained
+    sets = {kind: DistilledSet.load(out / "tiny/units/distill/final" / kind) for kind in ("set", "initial")}
+    assert sets["set"].manifest["parents"] == {"experts": entry(out).name}
+    for row in results["stages"]["evaluate"]:
+        own = {"distilled": sets["set"].student_lr, "initial": sets["initial"].student_lr}.get(row["set"])
+        assert (row.get("lr"), row.get("lr_is")) == (own, own and "learned")
     page = (out / "tiny" / "report" / "index.html").read_text(encoding="utf-8")
     told = ("Every expert over its epochs", "3 experts, an epoch is 4 steps", "Loss of the final distillation")
     for words in (*told, "What is learned beside the images", "of 4 steps were skipped"):
@@ -187,7 +193,7 @@ def test_a_disk_that_fills_up_stops_the_job_and_what_is_done_is_kept(
 
     monkeypatch.setattr(artifacts, "save_file", fills_up)
     said = call(capsys, "experts", file, "--out", out, *COMMON)
-    assert said.code == 2
+    assert said.code == 1, "it had begun"
     assert "No space left on device; free space or choose another --out" in said.err
     assert said.err.strip().count("\n") == 0
     assert sorted(bytes_of(out)) == ["0000"]

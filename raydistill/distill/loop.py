@@ -93,6 +93,7 @@ def distill(
         "data": None if data.config is None else data.config.to_json(),
         "versions": provenance.versions(),
         "git_commit": provenance.git_commit(),
+        "parents": experts.named(config, data),
     }
     labels = method.labels
 

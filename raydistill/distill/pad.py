@@ -51,8 +51,9 @@ class PADConfig(MethodConfig):
     first_experts: int | None = Field(None, ge=1)
     """Experts drawn from in the first iteration; ``None``: all. With fewer, ``run`` distils while the others are trained: where
     nothing is searched, more than one worker fits, and budget.final_cpus is budget.cpus."""
-    all_experts_at: int = Field(1000, ge=1)
-    "Iteration from which all are drawn from; until then their number grows linearly. By iterations, not by what is there."
+    all_experts_at: int | None = Field(None, ge=1)
+    """Iteration from which all are drawn from, ``None``: half of them; until then their number grows linearly. By iterations,
+    not by what is there."""
     syn_steps: int = Field(20, ge=1)
     "N, steps of the student."
     expert_epochs: int = Field(2, ge=1)
@@ -84,7 +85,8 @@ class PADConfig(MethodConfig):
     gradient: Form = "adjoint"
     "How the gradient goes through the student's steps, see ``distill/unroll.py``."
     window: int | None = Field(None, ge=1)
-    "Last steps that are gone through, for gradient=window."
+    """Last steps that are gone through, for gradient=window; how many the student takes is then drawn for each iteration, from
+    this number to syn_steps."""
     precision: Precision = "float32"
     "Of the student's convolutions; parameters, images and sums stay float32."
 
@@ -100,6 +102,8 @@ class PADConfig(MethodConfig):
             raise ValueError(
                 f"first_experts={self.first_experts} is above experts.count={self.experts.count}; lower it"
             )
+        if self.all_experts_at is not None and self.first_experts is None:
+            raise ValueError(f"all_experts_at={self.all_experts_at} needs first_experts; without it all are drawn from")
         stored = self.experts.epochs
         if stored is not None and self.epochs_read > stored:
             raise ValueError(
@@ -119,7 +123,8 @@ class PADConfig(MethodConfig):
     def expert_bound(self, iteration: int) -> int:
         """Experts below this index may be drawn in ``iteration``."""
         first, count = self.first_experts or self.experts.count, self.experts.count
-        return min(count, first + (count - first) * iteration // self.all_experts_at)
+        at = self.all_experts_at or max(1, self.iterations // 2)
+        return min(count, first + (count - first) * iteration // at)
 
     def start_bound(self, iteration: int) -> int:
         """The widening start range: epochs below this one may be drawn in ``iteration``."""
@@ -164,9 +169,10 @@ class PAD(Method):
     def phases(cls, config: PADConfig) -> tuple[PADConfig, list[Phase]]:
         """An iteration's cost is that of its student's steps; two of them show it."""
         steps = min(2, config.syn_steps)
-        window = None if config.window is None else min(config.window, steps)
+        window = None if config.window is None else steps  # its sample always takes as many
         sample = config.model_copy(update={"syn_steps": steps, "window": window})
-        return sample, [Phase(f"{steps} student steps", config.iterations * config.syn_steps / steps, range(1, 2))]
+        mean = (config.syn_steps + min(config.window or config.syn_steps, config.syn_steps)) / 2
+        return sample, [Phase(f"{steps} student steps", config.iterations * mean / steps, range(1, 2))]
 
     def step(self, iteration: int) -> Mapping[str, float]:
         """One update of images, rate and labels, unless the loss is above ``threshold`` or no number.
@@ -234,12 +240,19 @@ class PAD(Method):
             keep=(unroll.drop_shallow if self.config.drop == "depth" else unroll.drop_nearest)(self.config.alpha),
         )
 
+    def _student_steps(self, iteration: int) -> int:
+        """N; with a window drawn, so that it lies elsewhere each time (RaT-BPTT, Feng et al., ICLR 2024)."""
+        window, most = self.config.window, self.config.syn_steps
+        if window is None or window >= most:
+            return most
+        return int(numpy_generator(self.seed, "steps", iteration).integers(window, most + 1))
+
     def _steps(self, iteration: int, n: int, size: tuple[int, int]) -> list[Step]:
         """Batches of the student: permutations of all images, one after another."""
         batch = min(self.config.batch_syn or n, n)
         orders: list[Tensor] = []
         steps = []
-        for i in range(self.config.syn_steps):
+        for i in range(self._student_steps(iteration)):
             if not orders:
                 order = torch.randperm(n, generator=torch_generator(self.seed, "order", iteration, i))
                 orders = list(torch.split(order, batch))
@@ -325,7 +338,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lr_img": 100,
         "lr_y": 2,
     },
-    # The report's: K = 100 experts of ζ_θ = 50 steps, one student step each (ζ_S), T = 10 passes, η_S = 1, α = .5.
+    # The report's: K = 100 experts of ζ_θ = 50 steps, one student step each (ζ_S), T = 10 passes, η_S = 1, α = .5. One epoch
+    # has no room for a curriculum: of PAD it is the filter.
     "seed_report": {
         "experts": ExpertConfig(count=100, epoch_steps=50),
         "iterations": 1000,

@@ -15,8 +15,8 @@ and the loss says how near it came to where the expert went (MTT, Cazenavette et
   λ_i = λ_{i+1} − syn_lr · ∇²ℓ_i(θ_i) λ_{i+1}. Exact; holds the graph of one step and N vectors [P].
 * ``two_pass``: TESLA (Cui et al., ICML 2023): each step's parameters are held fixed with respect to the images. One
   adjoint for all steps, no second derivative in θ. Exact for N = 1, an approximation above; memory does not grow with N.
-* ``window``: exact gradients through the last ``window`` steps only, as if the student had started there (RaT-BPTT,
-  Feng et al., ICLR 2024); what came before is constant.
+* ``window``: exact gradients through the last ``window`` steps only, as if the student had started there; what came before
+  is constant. With an N that is drawn for each iteration, as ``pad`` does, this is RaT-BPTT (Feng et al., ICLR 2024).
 
 Shapes: n images, K channels, H×W pixels, C classes, P parameters, N steps, b images in a step's batch.
 """

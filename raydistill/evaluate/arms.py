@@ -126,13 +126,15 @@ def rate_item(
         lr: the learning rate that was chosen for this arm, network and table; ``None``: the protocol's or the set's own.
 
     Returns:
-        ``accuracy`` in [0, 1], ``seconds`` of training, and for two classes what ``two_class_scores`` gives.
+        ``accuracy`` in [0, 1], ``seconds`` of training, for two classes what ``two_class_scores`` gives, and ``lr`` where it is
+        the set's own, learned with it.
     """
-    net, seconds = _student(
+    net, seconds, used = _student(
         sets, data, config, derive(seed, "student", student), arm, network, student, table, lr, device
     )
     judged = judge(net, DeviceImages(test, data.encoding, device))
-    return {**judged.scores(), "seconds": seconds}
+    learned = lr is None and used != protocol_of(arm, config, table).lr
+    return {**judged.scores(), "seconds": seconds, **({"lr": used} if learned else {})}
 
 
 def try_rate(
@@ -154,7 +156,7 @@ def try_rate(
     Returns:
         ``lr``, ``val_accuracy``, ``seconds``, and ``diverged``: 1 where its outputs are no numbers, else 0.
     """
-    net, seconds = _student(sets, data, config, derive(seed, "rate"), arm, network, 0, table, lr, device)
+    net, seconds, _ = _student(sets, data, config, derive(seed, "rate"), arm, network, 0, table, lr, device)
     judged = judge(net, DeviceImages(data.val, data.encoding, device))
     diverged = float(not judged.logits.isfinite().all())
     return {"lr": lr, "val_accuracy": judged.accuracy, "seconds": seconds, "diverged": diverged}
@@ -171,8 +173,8 @@ def _student(
     table: str,
     lr: float | None,
     device: torch.device | str,
-) -> tuple[torch.nn.Module, float]:
-    """A trained student, and the seconds that took."""
+) -> tuple[torch.nn.Module, float, float]:
+    """A trained student, the seconds that took, and its learning rate."""
     started = time.perf_counter()
     protocol = protocol_of(arm, config, table)
     if arm == "whole":
@@ -184,7 +186,7 @@ def _student(
         train = EncodedImages(chosen.inputs().to(device), chosen.targets().to(device))
         protocol = suited(protocol, chosen) if lr is None else protocol.model_copy(update={"lr": lr})
     net = train_student(train, data.train.shape, data.train.num_classes, network, protocol, seed, device)
-    return net, time.perf_counter() - started
+    return net, time.perf_counter() - started, protocol.lr
 
 
 def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:

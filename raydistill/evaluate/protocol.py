@@ -79,7 +79,7 @@ class EvaluateConfig(Config):
     """The final table: what the chosen set is worth, and what stands beside it under the identical protocol."""
 
     protocol: Protocol = protocol("field")
-    "How each student is trained, the same for every set."
+    "How each student is trained, the same for every set, but for a rate that a set learned with its images."
     students: int = Field(5, ge=1)
     "Networks trained from scratch on each set."
     networks: tuple[str, ...] = ()

@@ -1,7 +1,8 @@
 """PAD's curriculum: which images an expert sees in each epoch, by their difficulty (Li et al. 2024, section 3.1).
 
 Each class is sorted from easy to hard. At first an expert sees the easiest share of each class, growing to all of it;
-later the easiest are left out. Shares are of each class's own size, so any number of epochs, class sizes and imbalance do.
+later the easiest are left out. Shares are of each class's own size, so any class sizes and imbalance do;
+``CurriculumConfig.over`` gives PAD's proportions for any number of epochs.
 
 Shapes: N images, C classes.
 """
@@ -16,7 +17,7 @@ from raydistill.config import Config
 
 
 class CurriculumConfig(Config):
-    """When images come and go; epochs are the trajectory's, counted from 0. The defaults are PAD's, as shares of 100 epochs."""
+    """When images come and go; epochs are the trajectory's, counted from 0. The defaults are PAD's, for 100 epochs."""
 
     init_ratio: float = Field(0.75, gt=0, le=1)
     "Easiest share of each class in epoch 0."
@@ -39,6 +40,12 @@ class CurriculumConfig(Config):
                 f"rm_epoch_second={self.rm_epoch_second} must not descend"
             )
         return self
+
+    @classmethod
+    def over(cls, epochs: int) -> "CurriculumConfig":
+        """The defaults in proportion for trajectories of another number of epochs."""
+        names = ("add_end_epoch", "rm_epoch_first", "rm_epoch_second")
+        return cls(**{name: round(epochs * cls.model_fields[name].default / 100) for name in names})
 
     def ranks(self, epoch: int, size: int) -> tuple[int, int]:
         """The ranks seen of a class of ``size`` in ``epoch``, 0 the easiest: from the first up to, not with, the second.

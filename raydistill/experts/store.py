@@ -83,6 +83,12 @@ class Arriving(Sequence[Trajectory]):
         return self.there[index]
 
 
+def named(config: Any, data: TrainData) -> dict[str, str]:
+    """What a set is made from beside the data: ``experts``, their entry in the cache; empty for a method without."""
+    experts: ExpertConfig | None = getattr(config, "experts", None)
+    return {} if experts is None else {"experts": entry(Path(), experts, config.network, data).root.name}
+
+
 def open_all(config: Any, data: TrainData, cache: Path | None, wait: bool = False) -> Sequence[Trajectory] | None:
     """The trajectories that a method's Config asks for; ``None`` for a method without experts.
 

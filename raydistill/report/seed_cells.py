@@ -199,7 +199,7 @@ def _protocol(ours: Measured | None, found: Found, which: str | None) -> str:
     if ours is None:
         main = next(iter(found.whole.parts.values())).evaluate.protocol.name
         return {None: "–", "": main, CROSS: "rate chosen, long"}.get(which, SHORT)
-    rate = f", rate {ours.record['lr']:g} chosen" if "lr" in ours.record else ""
+    rate = f", rate {ours.record['lr']:.3g} {ours.record.get('lr_is', 'chosen')}" if "lr" in ours.record else ""
     return f"{ours.record['protocol']}, {ours.record['epochs']} epochs{rate}"
 
 

@@ -45,6 +45,8 @@ def test_experts_join_by_iteration_and_no_other_is_touched_before() -> None:
     config = PADConfig(experts=ExpertConfig(count=6), first_experts=2, all_experts_at=8)
     assert [config.expert_bound(i) for i in range(10)] == [2, 2, 3, 3, 4, 4, 5, 5, 6, 6]
     assert {PADConfig(experts=ExpertConfig(count=6)).expert_bound(i) for i in range(10)} == {6}
+    by_itself = PADConfig(experts=ExpertConfig(count=6), first_experts=2, iterations=16)
+    assert [by_itself.expert_bound(i) for i in range(10)] == [2, 2, 3, 3, 4, 4, 5, 5, 6, 6]
     method = small.pad(init="real", first_experts=1, all_experts_at=20)
     assert {method._start_epoch(i)[0].path for i in range(20)} == {small.experts()[0].path}
     assert {method._start_epoch(i)[0].path for i in range(20, 60)} == {one.path for one in small.experts()}
@@ -60,6 +62,17 @@ def test_experts_join_by_iteration_and_no_other_is_touched_before() -> None:
         small.pad(init="real", first_experts=1)
 
 
+def test_a_window_lies_elsewhere_each_time() -> None:
+    method = small.pad(gradient="window", window=2, syn_steps=5)
+    taken = [len(method._steps(i, 6, (8, 8))) for i in range(60)]
+    assert set(taken) == {2, 3, 4, 5}
+    assert taken == [len(small.pad(gradient="window", window=2, syn_steps=5)._steps(i, 6, (8, 8))) for i in range(60)]
+    for settings in ({"syn_steps": 5}, {"syn_steps": 5, "gradient": "window", "window": 7}):
+        assert {len(small.pad(**settings)._steps(i, 6, (8, 8))) for i in range(9)} == {5}
+    _, (phase,) = PAD.phases(method.config.model_copy(update={"iterations": 8}))
+    assert phase.times == 8 * 3.5 / 2  # in iterations of two steps
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -72,6 +85,7 @@ def test_experts_join_by_iteration_and_no_other_is_touched_before() -> None:
         ),
         ({"gradient": "window"}, "the one needs the other"),
         ({"window": 3}, "the one needs the other"),
+        ({"all_experts_at": 5}, "all_experts_at=5 needs first_experts"),
         ({"alpha": 1}, "alpha=1"),
         ({"experts": {"recipe": {"momentum": 0.9}}}, "use momentum=0"),
     ],

@@ -205,8 +205,7 @@ def test_a_set_with_soft_labels_and_a_rate_of_its_own_is_trained_with_them(monke
     sets = sets_of(config, learned, plain, DATA, SEED)
     assert sets["initial"] == [plain]
     calls = Calls(monkeypatch)
-    for arm in ("distilled", "initial", "random"):
-        rated(sets, arm, 0)
+    assert [rated(sets, arm, 0).get("lr") for arm in ("distilled", "initial", "random")] == [0.03, None, None]
     assert [protocol.lr for _, protocol, _ in calls.seen] == [0.03, CONFIG.protocol.lr, CONFIG.protocol.lr]
     assert torch.equal(calls.seen[0][0].labels, logits.softmax(1))
     assert torch.equal(calls.seen[1][0].labels, plain.labels)

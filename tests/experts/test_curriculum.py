@@ -51,6 +51,14 @@ def test_ties_go_by_index() -> None:
     assert seen(config, 0, np.zeros(6), [np.arange(6)]).tolist() == [0, 1, 2]
 
 
+def test_the_proportions_hold_for_any_number_of_epochs() -> None:
+    assert CurriculumConfig.over(100) == CurriculumConfig()
+    short = CurriculumConfig.over(10)
+    assert (short.add_end_epoch, short.rm_epoch_first, short.rm_epoch_second) == (2, 4, 6)
+    full = CurriculumConfig()
+    assert [short.ranks(epoch, 1000) for epoch in range(0, 11, 2)] == [full.ranks(e, 1000) for e in range(0, 110, 20)]
+
+
 def test_epochs_out_of_order_are_refused() -> None:
     with pytest.raises(ConfigError, match="must not descend"):
         CurriculumConfig(add_end_epoch=50)
