@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -290,8 +290,11 @@ class Unit:
 
     def rewind(self, step: int) -> None:
         """Forget what was logged after ``step``: the unit goes on from there."""
-        kept = [line for line in self.history() if line["step"] <= step]
-        write_text(self.history_file, "".join(json.dumps(line) + "\n" for line in kept))
+        self.rewrite([line for line in self.history() if line["step"] <= step])
+
+    def rewrite(self, lines: Iterable[Mapping[str, float]]) -> None:
+        """Put these lines, each with its ``step``, in the place of all that was logged."""
+        write_text(self.history_file, "".join(json.dumps(line) + "\n" for line in lines))
 
 
 def remove(path: Path) -> None:

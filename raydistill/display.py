@@ -1,16 +1,22 @@
 """What people see while stages run: the protocol of a display, and who tells it of trials and of units under way."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Protocol
 
+from raydistill import storage
 from raydistill.artifacts import DIVERGED, FAILED, Unit
 from raydistill.config import Scalar
-from raydistill.errors import ConfigError
+from raydistill.errors import ConfigError, EnvironmentIssue
 from raydistill.runtime.base import Told
 from raydistill.search.definition import Search
 from raydistill.search.trials import TrialRecord
+
+FETCH_EVERY = 15.0
+"Seconds between two looks into object storage."
 
 
 class Display(Protocol):
@@ -117,10 +123,13 @@ def watched(unit: Unit, stage: str, display: Display, share: Callable[[int], flo
         share: step → the share of the work, in [0, 1], that is done then.
     """
 
+    arrives = arriving(unit.directory)
+
     def watch(over: threading.Event) -> None:
         shown = 0
         while True:
             ended = over.wait(0.5)
+            arrives()
             last = (unit.history() or [{"step": 0.0}])[-1]
             step = int(last["step"])
             display.advance(stage, step - shown, f"loss {last['loss']:.4g}" if "loss" in last else "", share(step))
@@ -130,6 +139,20 @@ def watched(unit: Unit, stage: str, display: Display, share: Callable[[int], flo
 
     with meanwhile(watch):
         yield
+
+
+def arriving(path: Path) -> Callable[[], None]:
+    """What brings here, not too often, what work on another machine has left of a folder in object storage."""
+    looked = time.monotonic()
+
+    def arrives() -> None:
+        nonlocal looked
+        if storage.mirrored(path) and time.monotonic() - looked >= FETCH_EVERY:
+            with suppress(EnvironmentIssue):  # the work itself will say so
+                storage.fetch(path)
+            looked = time.monotonic()
+
+    return arrives
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from raydistill.data.distilled import DistilledSet
 from raydistill.data.load import TrainData, load_test
 from raydistill.display import Display, noted
 from raydistill.evaluate import arms
+from raydistill.models.flops import training_flops
 from raydistill.runtime.base import Runtime, threads
 from raydistill.search.definition import Search
 from raydistill.seeding import derive
@@ -48,7 +49,7 @@ class EvaluateStage:
         for part in todo.values():  # a kill may have come between the last student and the conclusion
             self._conclude(self._evaluation(part[0]), part)
         if open_items:
-            self._rate(path, distilled, todo, open_items)
+            self._rate(path, distilled, todo, items, open_items)
         self._annotate(path, distilled)
 
     def _rate(
@@ -56,29 +57,48 @@ class EvaluateStage:
         path: Path,
         distilled: DistilledSet,
         todo: Mapping[str, Sequence[arms.Item]],
+        items: Sequence[arms.Item],
         open_items: Sequence[arms.Item],
     ) -> None:
         initial = DistilledSet.load(path.parent / "initial")
         seed = derive(self.search.seed, "evaluate")
         share = self.search.budget.of("evaluate")
+        wanted = {item.arm for item in open_items}
+        for arm in ("kcenter", "herding"):
+            if arm in wanted:
+                self.display.note(f"choosing the real images of {arm}, with a network trained for that")
         with threads(share.cpus):  # what k-center chooses depends on how sums are split
-            sets = arms.sets_of(self.search.evaluate, distilled, initial, self.data, seed)
+            sets = arms.sets_of(self.search.evaluate, distilled, initial, self.data, seed, wanted)
+        test = load_test(self.search.data, self.data_root)
+        costs = {item: self._operations(item, distilled, len(test)) for item in items}
+        open_items = sorted(open_items, key=lambda item: -costs[item])  # so that workers end together
         shared = {
             "sets": sets,
             "data": self.data,
-            "test": load_test(self.search.data, self.data_root),
+            "test": test,
             "config": self.search.evaluate,
             "seed": seed,
         }
         chosen = rates.choose(self.search, self.run, open_items, shared, self.runtime, self.display)
         plain = [item._asdict() | {"lr": chosen.get(item.name)} for item in open_items]
         told = noted(self.display, lambda index: self._evaluation(open_items[index]))
+        left = sum(costs[item] for item in open_items)
         for index, result in self.runtime.map(arms.rate_item, plain, shared, *share, told=told):
             item = open_items[index]
             unit = self._evaluation(item)
             unit.log(item.student, result)
-            self.display.advance("evaluate", 1, f"{item.arm} on {item.network}: {100 * result['accuracy']:.2f} %")
+            left -= costs[item]
+            text = f"{item.arm} on {item.network}: {100 * result['accuracy']:.2f} %"
+            self.display.advance("evaluate", 1, text, 1 - left / sum(costs.values()))
             self._conclude(unit, todo[unit.name])
+
+    def _operations(self, item: arms.Item, distilled: DistilledSet, tests: int) -> float:
+        """Of a student's training and test, for the time that is left: networks differ by hundreds of times."""
+        train = self.data.train
+        images = len(train) if item.arm == "whole" else len(distilled)
+        passes = arms.protocol_of(item.arm, self.search.evaluate, item.table).epochs
+        each = training_flops(item.network, train.shape, train.num_classes)
+        return each * (passes * images + tests / 3)  # of a training step two thirds are the way back
 
     def _annotate(self, path: Path, distilled: DistilledSet) -> None:
         """Tell the set itself what it was measured to be worth."""

@@ -18,7 +18,7 @@ from raydistill.artifacts import COMPLETED, Unit
 from raydistill.checks import extremes
 from raydistill.config import fingerprint
 from raydistill.data.load import TrainData
-from raydistill.display import Display, meanwhile, noted
+from raydistill.display import Display, arriving, meanwhile, noted
 from raydistill.distill.pad import PADConfig
 from raydistill.distill.unit import distil_item
 from raydistill.errors import ArtifactError, ConfigError, EnvironmentIssue
@@ -290,9 +290,11 @@ def _end(unit: Unit, place: Place, index: int) -> None:
         raise ArtifactError(f"{place.trajectory(index)} is gone, or damaged since it was trained; start again")
     if unit.status == COMPLETED and unit.read().get("step") == manifest["epochs"]:
         return
-    unit.rewind(-1)
-    for epoch, (loss, accuracy) in enumerate(zip(manifest["losses"], manifest["accuracies"], strict=True)):
-        unit.log(epoch, {"accuracy": accuracy, **({} if loss is None else {"loss": loss})})
+    noted = zip(manifest["accuracies"], manifest["losses"], strict=True)
+    unit.rewrite(
+        {"step": epoch, "accuracy": accuracy, **({} if loss is None else {"loss": loss})}
+        for epoch, (accuracy, loss) in enumerate(noted)
+    )
     metrics = {"accuracy": manifest["accuracies"][-1], "epochs": float(manifest["epochs"])}
     unit.finish(COMPLETED, metrics, step=manifest["epochs"], checksum=manifest["checksums"][artifacts.TENSORS])
 
@@ -301,9 +303,12 @@ def _end(unit: Unit, place: Place, index: int) -> None:
 def _watched(place: Place, todo: Sequence[int], epochs: int, display: Display) -> Iterator[None]:
     """Show each trajectory's epochs as they are stored; the work may be in other processes that write to this disk."""
 
+    arrives = arriving(place.root)
+
     def watch(over: threading.Event) -> None:
         seen: dict[int, int] = {}
         while not over.wait(WATCH_SECONDS):
+            arrives()
             for index in todo:
                 epoch = last_part(place, index)
                 if epoch > seen.get(index, 0) and epoch < epochs:

@@ -5,7 +5,9 @@ it stays when that changes.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +16,7 @@ from raydistill.artifacts import COMPLETED, DIVERGED, Unit
 from raydistill.data.distilled import DistilledSet
 from raydistill.data.images import DeviceImages
 from raydistill.data.load import TrainData, load_test
-from raydistill.display import Display, noted
+from raydistill.display import Display, arriving, meanwhile, noted
 from raydistill.errors import ConfigError
 from raydistill.evaluate import trained
 from raydistill.evaluate.scores import TWO_CLASS
@@ -211,10 +213,30 @@ def _confirm(stage: Stage, networks: Sequence[str]) -> None:
                     "fingerprint": mark,
                     "directory": storage.address(unit.directory),
                 }
-                _train(stage, shared, unit.directory)
+                with _epochs_shown(unit, networks.index(network), config.confirm_epochs, stage.display):
+                    _train(stage, shared, unit.directory)
             confirm.finish(unit, {"network": network, "epochs": config.confirm_epochs, "workers": config.workers})
         reached = 100 * unit.read()["metrics"]["val_accuracy"]
         stage.display.advance("confirm", 1, f"{network} on the whole set: {reached:.2f} % of the validation images")
+
+
+@contextmanager
+def _epochs_shown(unit: Unit, number: int, epochs: int, display: Display) -> Iterator[None]:
+    """Show the epochs of a confirmation, the ``number``-th, as they are noted."""
+    arrives = arriving(unit.directory)
+
+    def watch(over: threading.Event) -> None:
+        shown = 0
+        while not over.wait(1.0):
+            arrives()
+            last = (unit.history() or [{"step": 0.0}])[-1]
+            if shown < last["step"] < epochs:
+                shown = int(last["step"])
+                display.trial(number, shown, epochs, {name: last[name] for name in ("loss", "val_accuracy")})
+
+    with meanwhile(watch):
+        yield
+    display.trial(number, epochs, epochs, {}, COMPLETED)
 
 
 def _train(stage: Stage, shared: Mapping[str, Any], directory: Path) -> None:

@@ -149,12 +149,15 @@ def expected_trials(budget: Budget, iterations: int) -> list[tuple[int, int, flo
     """(from, to, how many trials are expected to run these iterations), if each is as good as any other at every rung."""
     marks = [0, *rungs(budget, iterations), iterations]
     reached: list[list[float]] = []
+    settled = [0.0] * (len(marks) - 1)
+    "How many of the trials that this one is compared with are expected at each rung."
     for number in range(budget.trials):
-        settled = reached[: max(0, number - budget.parallel + 1)]
+        if number >= budget.parallel:
+            settled = [sum(pair) for pair in zip(settled, reached[number - budget.parallel], strict=True)]
         chance, row = 1.0, []
         for rung in range(len(marks) - 1):
             row.append(chance)
-            compared = 1 + int(sum(other[rung] for other in settled))
+            compared = 1 + int(settled[rung])
             places = compared // budget.reduction
             chance *= places / compared if places else 1.0
         reached.append(row)

@@ -127,8 +127,9 @@ def put_folder(path: Path, fresh: Path) -> None:
     waiting = path / _waiting(checksum(fresh / TENSORS))
     _ask(waiting, lambda fs, key: fs.put_file(str(fresh / TENSORS), key))
     put(path / MANIFEST, (fresh / MANIFEST).read_bytes())
-    _ask(path, lambda fs, key: fs.cp_file(f"{key}/{waiting.name}", f"{key}/{TENSORS}"))
-    _ask(waiting, lambda fs, key: fs.rm_file(key))
+    with suppress(FileNotFoundError):  # a machine that stores the same content has moved it
+        _ask(path, lambda fs, key: fs.cp_file(f"{key}/{waiting.name}", f"{key}/{TENSORS}"), read=True)
+        _ask(waiting, lambda fs, key: fs.rm_file(key), read=True)
 
 
 def delete(path: Path) -> None:

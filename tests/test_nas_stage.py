@@ -1,8 +1,9 @@
 """The NAS stage, killed and run again, on the digits and in this process."""
 
 import shutil
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +277,29 @@ def dies_at(count: int) -> Any:
         end(*args)
 
     return dying
+
+
+def test_the_epochs_of_a_confirmation_are_shown(
+    search: Search, distilled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Listening(Heard):
+        def trial(
+            self, number: int, step: int, total: int, numbers: Mapping[str, float], status: str = "running"
+        ) -> None:
+            super().trial(number, step, total, numbers, status)
+            told.append((number, step, total, sorted(numbers), status))
+
+    told: list[tuple[int, int, int, list[str], str]] = []
+    run, note = Path(shutil.copytree(distilled, tmp_path / "tiny")), confirm._Training._note
+
+    def noted(self: confirm._Training, loss: float) -> None:
+        note(self, loss)
+        time.sleep(1.5)  # until it was looked for
+
+    monkeypatch.setattr(confirm._Training, "_note", noted)
+    changes = {"nas.baselines": [], "nas.students": 1, "nas.confirm": 1, "nas.confirm_epochs": 2}
+    opened(search.override(changes), run, Listening(), resume=True).run_nas()
+    assert told == [(0, 1, 2, ["loss", "val_accuracy"], "running"), (0, 2, 2, [], "completed")]
 
 
 def test_a_network_confirmed_by_itself_has_the_cores_of_what_is_done_by_itself(

@@ -113,6 +113,29 @@ def test_local_paths_ask_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert not unit.directory.exists()
 
 
+def test_two_machines_that_store_the_same_do_not_hinder_each_other(
+    machine: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one has moved what both have put beside the folder under the name of its content."""
+    put, folder = storage.put, storage.place("memory://bucket/run/set")
+
+    def meanwhile(path: Path, data: bytes) -> None:
+        put(path, data)
+        if path == folder / MANIFEST:
+            import fsspec
+
+            store = fsspec.filesystem("memory")
+            known = (f"/bucket/run/set/{name}" for name in (MANIFEST, TENSORS))
+            (waiting,) = {name for name in stored() if "/set/" in name} - set(known)
+            store.mv(waiting, f"/bucket/run/set/{TENSORS}")
+
+    monkeypatch.setattr(storage, "put", meanwhile)
+    artifacts.save_folder(folder, "thing", {}, NEW)
+    assert sorted(stored()) == [f"/bucket/run/set/{MANIFEST}", f"/bucket/run/set/{TENSORS}"]
+    machine("b")
+    assert torch.equal(artifacts.load_folder(storage.place("memory://bucket/run/set"), "thing")[1]["x"], NEW["x"])
+
+
 def test_what_one_machine_writes_another_reads(machine: Callable[[str], None]) -> None:
     run = storage.place("memory://bucket/run")
     unit = Unit(run / "units" / "trial" / "0000")

@@ -5,7 +5,7 @@ plain arguments, the same wherever it runs.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -86,13 +86,21 @@ def ipc_of(distilled: DistilledSet) -> int:
 
 
 def sets_of(
-    config: EvaluateConfig, distilled: DistilledSet, initial: DistilledSet, data: TrainData, seed: int
+    config: EvaluateConfig,
+    distilled: DistilledSet,
+    initial: DistilledSet,
+    data: TrainData,
+    seed: int,
+    wanted: Container[Arm] | None = None,
 ) -> dict[str, list[DistilledSet]]:
-    """The sets behind each arm but ``whole``: one, or for ``random`` several draws that students are spread over."""
+    """The sets behind each arm but ``whole``: one, or for ``random`` several draws that students are spread over.
+
+    ``wanted``: the arms that are asked for beside ``distilled``; ``None``: all.
+    """
     ipc = ipc_of(distilled)
     sets = {"distilled": [distilled]}
     for arm in config.arms:
-        if arm == "whole":
+        if arm == "whole" or (wanted is not None and arm not in wanted):
             continue
         if arm == "initial":
             sets[arm] = [initial]

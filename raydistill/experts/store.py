@@ -23,6 +23,9 @@ ENTRY = "entry.json"
 ASK_SECONDS = 0.5
 "Between two looks for a trajectory that is being trained."
 
+PATIENCE = 1800.0
+"Seconds without a new epoch of any trajectory after which one is no longer waited for."
+
 ALGORITHM = 1
 "Raised when the same settings train to other numbers than before; old trajectories are then not taken for new ones."
 
@@ -55,6 +58,8 @@ class Arriving(Sequence[Trajectory]):
     def __init__(self, place: Place, count: int, first: int, epochs: int) -> None:
         self.place, self.size, self.first, self.epochs = place, count, first, epochs
         self.there: dict[int, Trajectory] = {}
+        self._stood: list[str] = []
+        self._since = self._looked = time.monotonic()
 
     def __len__(self) -> int:
         return self.size
@@ -79,8 +84,26 @@ class Arriving(Sequence[Trajectory]):
             if manifest is not None and covers(manifest, self.first, self.epochs):
                 self.there[index] = Trajectory(path)
             else:
+                self._look()
                 time.sleep(ASK_SECONDS)
         return self.there[index]
+
+    def _look(self) -> None:
+        """Find out now and then whether anybody is at work: the last place may be the one that waits here.
+
+        Raises:
+            ArtifactError: no epoch of any trajectory has been stored for ``PATIENCE``.
+        """
+        now = time.monotonic()
+        if now - self._looked < PATIENCE / 60:
+            return
+        self._looked = now
+        storage.fetch(self.place.root)
+        stands = sorted(map(str, self.place.root.rglob("*")))
+        if stands != self._stood:
+            self._stood, self._since = stands, now
+        elif now - self._since > PATIENCE:
+            raise ArtifactError(f"no epoch of an expert was stored in {PATIENCE / 60:g} minutes; nobody trains them")
 
 
 def named(config: Any, data: TrainData) -> dict[str, str]:

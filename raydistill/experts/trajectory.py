@@ -132,8 +132,7 @@ class Trajectory:
     def _read(self, epoch: int) -> Tensor:
         file = self.path / artifacts.TENSORS
         try:
-            state = file.stat()
-            if not _intact(file, self.manifest["checksums"][artifacts.TENSORS], state.st_mtime_ns, state.st_size):
+            if not _is_intact(file, self.manifest["checksums"][artifacts.TENSORS]):
                 raise ArtifactError(
                     f"{file} was damaged (its checksum differs); train it again with `raydistill experts`"
                 )
@@ -148,10 +147,15 @@ class Trajectory:
         return found.to(torch.float32)
 
 
-@functools.cache
-def _intact(file: Path, expected: str, changed: int, size: int) -> bool:
-    """Whether a file has its checksum, asked once a process and state of the file: snapshots stay slices of a mapped file."""
-    return artifacts.checksum(file) == expected
+def _is_intact(file: Path, expected: str) -> bool:
+    """Whether a file has its checksum, computed once a process and state of the file: snapshots stay slices of a mapped file."""
+    state = file.stat()
+    return _checksum(file, state.st_mtime_ns, state.st_size) == expected
+
+
+@functools.lru_cache(maxsize=4096)
+def _checksum(file: Path, changed: int, size: int) -> str:
+    return artifacts.checksum(file)
 
 
 class Place(NamedTuple):
@@ -217,9 +221,8 @@ def finished(path: Path) -> dict[str, Any] | None:
     try:
         manifest = artifacts.read_json(path / artifacts.MANIFEST)
         # A store has the tensors before their manifest; they are brought, and checked, when they are read.
-        whole = storage.mirrored(path) or manifest["checksums"][artifacts.TENSORS] == artifacts.checksum(
-            path / artifacts.TENSORS
-        )
+        file = path / artifacts.TENSORS
+        whole = storage.mirrored(path) or _is_intact(file, manifest["checksums"][artifacts.TENSORS])
     except (ArtifactError, OSError, KeyError):
         return None
     return manifest if whole and manifest.get("kind") == KIND else None

@@ -50,6 +50,7 @@ class Pool:
         self._idle: list[_Worker] = []
         self._starting: dict[Any, _Worker] = {}
         self._share, self._threads = Share(0, 0), 0.0
+        self._common: tuple[dict[str, Any], Any] | None = None
 
     def run(
         self,
@@ -60,6 +61,8 @@ class Pool:
         told: Told,
     ) -> Iterator[tuple[int, Result]]:
         """As ``Runtime.map``, on as many processes as there are places for."""
+        if not items:
+            return
         if (self._share, self._threads) != (share, share.cpus):
             self.release()
             self._share, self._threads = share, share.cpus
@@ -69,10 +72,20 @@ class Pool:
         finally:
             under_way.stop()
 
+    def common(self, shared: Mapping[str, Any]) -> Any:
+        """``shared`` in the object store; put there once where call after call comes with the same, as a study's rounds do."""
+        import ray
+
+        if self._common is None or not _same(self._common[0], shared):
+            self._common = None  # before there are two
+            self._common = (dict(shared), ray.put(dict(shared)))
+        return self._common[1]
+
     def release(self) -> None:
         """End the workers that wait, and those that are not up yet."""
         import ray
 
+        self._common = None
         self._idle += self._starting.values()
         self._starting.clear()
         while self._idle:
@@ -82,6 +95,14 @@ class Pool:
         """From now on new workers have this share; those at work go on with theirs until they are done."""
         self.release()
         self._share = share
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether these are the same objects under the same names; numbers and texts by their value."""
+    return one.keys() == other.keys() and all(
+        value is other[name] or (isinstance(value, int | float | str) and value == other[name])
+        for name, value in one.items()
+    )
 
 
 class _UnderWay:
@@ -95,12 +116,11 @@ class _UnderWay:
         shared: Mapping[str, Any],
         told: Told,
     ) -> None:
-        import ray
 
         self.pool, self.function, self.items, self.told = pool, function, items, told
         module = function.__module__.removeprefix("raydistill.")
         self.name = f"{RaydistillWorker.__name__}.{module}.{function.__name__}"
-        self.common = ray.put(dict(shared))
+        self.common = pool.common(shared)
         self.waiting = deque(range(len(items)))
         self.deaths: defaultdict[int, list[str]] = defaultdict(list)
         self.starting = pool._starting

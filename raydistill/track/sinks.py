@@ -19,7 +19,7 @@ LINE_EVERY = 5.0
 "Seconds between two lines where stderr is not a terminal."
 SHOWN_TRIALS = 12
 SHOWN_IN_LINE = 4
-SHOWN_AS = {"experts": "expert"}
+SHOWN_AS = {"experts": "expert", "confirm": "network"}
 "Stage → what its rows on a terminal are, where they are not trials."
 M = TypeVar("M", bound=Callable[..., None])
 
@@ -230,7 +230,10 @@ class Progress:
             self._console.print(Text(text), soft_wrap=True)
 
     def _best_text(self) -> str:
-        return f"best {100 * self._best[0]:.2f} % (trial {self._best[1]})" if self._best else ""
+        if not self._best:
+            return ""
+        accuracy, number, stage = self._best
+        return f"best {100 * accuracy:.2f} % ({SHOWN_AS.get(stage, 'trial')} {number})"
 
     def _picture(self) -> Group:
         # Drawn by the display's own thread: without the lock, which is held while lines are printed.

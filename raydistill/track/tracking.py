@@ -27,7 +27,8 @@ PERIOD = 2.0
 "Seconds between two passes; after a pass that failed the pause doubles, up to ``LONGEST``."
 LONGEST = 60.0
 SHARE = 9.0
-"A pass looks at every unit; the pause after it is at least this many times as long, so that many units slow nothing down."
+"""A pass looks at every unit; the pause after it is at least this many times as long as that keeps the processor busy, so that
+many units slow nothing down. Waiting for a server does not count."""
 ENDED = {COMPLETED: "FINISHED", STOPPED: "FINISHED", DIVERGED: "FAILED", FAILED: "FAILED"}
 SIDECAR = "tracking.json"
 OF_SET = frozenset({"evaluate", "rates", "nas", "confirm"})
@@ -144,10 +145,10 @@ class Tracking:
     def _loop(self) -> None:
         pause = PERIOD
         while not self._closing.wait(pause):
-            began = time.monotonic()
+            began = time.thread_time()
             self.sync()
             pause = PERIOD if self._problem is None else min(2 * pause, LONGEST)
-            pause = max(pause, SHARE * (time.monotonic() - began))
+            pause = max(pause, SHARE * (time.thread_time() - began))
         if not self.sync().delivered and time.monotonic() + 1 < self._store.deadline:
             time.sleep(1)
             self.sync()

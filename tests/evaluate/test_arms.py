@@ -94,6 +94,9 @@ def test_random_has_several_draws_and_the_others_one() -> None:
     assert all(len(s) == 6 for found in sets.values() for s in found)
     pixels = [s.pixels for s in sets["random"]]
     assert not any(torch.equal(pixels[i], pixels[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+    asked = sets_of(CONFIG, a_set(), a_set(), DATA, SEED, {"random", "whole"})
+    assert list(asked) == ["distilled", "random"]
+    assert all(torch.equal(a.pixels, b.pixels) for a, b in zip(asked["random"], sets["random"], strict=True))
     again = sets_of(CONFIG, a_set(stream=8), a_set(), DATA, SEED)
     assert all(torch.equal(a.pixels, b.pixels) for a, b in zip(again["random"], sets["random"], strict=True))
 

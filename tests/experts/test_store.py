@@ -84,6 +84,24 @@ def test_an_expert_that_is_not_there_yet_is_waited_for(tmp_path: Path, monkeypat
     assert [one.path for one in arriving] == [one.path for one in arriving[:]]
 
 
+def test_where_nobody_trains_any_more_waiting_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(tmp_path, config())
+    clock, ends = [0.0], list[float]()
+
+    def passes(seconds: float) -> None:
+        clock[0] += 60
+        if clock[0] == 1200:
+            train(tmp_path, config(), index=1, epochs=1)
+            ends.append(clock[0] + store.PATIENCE)
+        assert clock[0] < 9000, "it waits for ever"
+
+    monkeypatch.setattr("raydistill.experts.store.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("raydistill.experts.store.time.sleep", passes)
+    with pytest.raises(ArtifactError, match="no epoch of an expert was stored in 30 minutes; nobody trains them"):
+        store.Arriving(Place(tmp_path), 2, 0, EPOCHS)[1]
+    assert clock[0] >= ends[0], "it counts from the last one"
+
+
 def test_one_that_is_damaged_while_others_are_trained_is_not_waited_for(tmp_path: Path) -> None:
     train(tmp_path, config())
     place = Place(tmp_path)
