@@ -11,6 +11,7 @@ once, tensors with the folder that is read. Paths outside the mirror are left al
 
 import errno
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -190,7 +191,7 @@ def fetch_folder(path: Path) -> None:
                 return
             wanted, tensors = _named_in(manifest), path / TENSORS
             _make(path / MANIFEST, partial(Path.write_bytes, data=manifest))
-            if tensors.is_file() and checksum(tensors) == wanted:
+            if tensors.is_file() and known_checksum(tensors) == wanted:
                 return
             for name in (_waiting(wanted), TENSORS):
                 with suppress(FileNotFoundError):
@@ -202,6 +203,17 @@ def checksum(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def known_checksum(path: Path) -> str:
+    """As ``checksum``, computed once a process for each state of a file that is read again and again."""
+    state = path.stat()
+    return _checksum_of(path, state.st_mtime_ns, state.st_size)
+
+
+@functools.lru_cache(maxsize=4096)
+def _checksum_of(path: Path, changed: int, size: int) -> str:
+    return checksum(path)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ Shapes: N images, K channels, H×W pixels, C classes.
 
 import hashlib
 import warnings
+import weakref
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from raydistill.config import Config
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class ImageSet:
     """Labelled images in pixel space.
 
@@ -45,10 +46,12 @@ class ImageSet:
         return len(self.classes)
 
     def digest(self) -> str:
-        """SHA-256 of pixels and labels, 64 hex digits."""
-        content = hashlib.sha256(np.ascontiguousarray(self.images).data)
-        content.update(np.ascontiguousarray(self.labels).data)
-        return content.hexdigest()
+        """SHA-256 of pixels and labels, 64 hex digits; computed once."""
+        if self not in _digests:
+            content = hashlib.sha256(np.ascontiguousarray(self.images).data)
+            content.update(np.ascontiguousarray(self.labels).data)
+            _digests[self] = content.hexdigest()
+        return _digests[self]
 
     def subset(self, indices: np.ndarray) -> "ImageSet":
         """The images at ``indices`` [n], copied."""
@@ -59,6 +62,9 @@ class ImageSet:
         order = np.argsort(self.labels, kind="stable")
         bounds = np.searchsorted(self.labels[order], np.arange(self.num_classes + 1))
         return [order[bounds[c] : bounds[c + 1]] for c in range(self.num_classes)]
+
+
+_digests: "weakref.WeakKeyDictionary[ImageSet, str]" = weakref.WeakKeyDictionary()
 
 
 class Encoding(Protocol):

@@ -8,7 +8,6 @@ kept: of those only the last state is, while training goes on.
 Shapes: P parameters, E epochs, F the first epoch that is kept, N real images.
 """
 
-import functools
 import math
 import os
 import shutil
@@ -132,7 +131,7 @@ class Trajectory:
     def _read(self, epoch: int) -> Tensor:
         file = self.path / artifacts.TENSORS
         try:
-            if not _is_intact(file, self.manifest["checksums"][artifacts.TENSORS]):
+            if storage.known_checksum(file) != self.manifest["checksums"][artifacts.TENSORS]:
                 raise ArtifactError(
                     f"{file} was damaged (its checksum differs); train it again with `raydistill experts`"
                 )
@@ -145,17 +144,6 @@ class Trajectory:
         except SafetensorError as error:
             raise ArtifactError(f"{file} was damaged ({error}); train it again with `raydistill experts`") from None
         return found.to(torch.float32)
-
-
-def _is_intact(file: Path, expected: str) -> bool:
-    """Whether a file has its checksum, computed once a process and state of the file: snapshots stay slices of a mapped file."""
-    state = file.stat()
-    return _checksum(file, state.st_mtime_ns, state.st_size) == expected
-
-
-@functools.lru_cache(maxsize=4096)
-def _checksum(file: Path, changed: int, size: int) -> str:
-    return artifacts.checksum(file)
 
 
 class Place(NamedTuple):
@@ -222,7 +210,7 @@ def finished(path: Path) -> dict[str, Any] | None:
         manifest = artifacts.read_json(path / artifacts.MANIFEST)
         # A store has the tensors before their manifest; they are brought, and checked, when they are read.
         file = path / artifacts.TENSORS
-        whole = storage.mirrored(path) or _is_intact(file, manifest["checksums"][artifacts.TENSORS])
+        whole = storage.mirrored(path) or storage.known_checksum(file) == manifest["checksums"][artifacts.TENSORS]
     except (ArtifactError, OSError, KeyError):
         return None
     return manifest if whole and manifest.get("kind") == KIND else None

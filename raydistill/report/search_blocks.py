@@ -25,7 +25,7 @@ def search_blocks(run: Run) -> list[Block]:
         caption = "Both objectives; numbered: the trials that no other beats in accuracy and seconds."
         blocks.append(Picture("pareto", search_figures.pareto_front(run.trials), caption))
     if importances:
-        caption = "How much of the variation of validation accuracy each setting explains (fANOVA, completed trials)."
+        caption = "How much of the variation of validation accuracy each setting explains (fANOVA, up to 1,000 completed trials)."
         blocks.append(Picture("importances", search_figures.importance_bars(importances), caption))
     else:
         blocks.append(Text("Too few completed trials that differ to say which setting mattered."))

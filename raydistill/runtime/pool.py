@@ -125,7 +125,7 @@ class _UnderWay:
         self.deaths: defaultdict[int, list[str]] = defaultdict(list)
         self.starting = pool._starting
         self.busy: dict[Any, tuple[_Worker, int]] = {}
-        self.stillborn, self.alive, self.looked = 0, _ids(), -LOOK_EVERY
+        self.stillborn, self.alive, self.looked, self.without_room = 0, _ids(), -LOOK_EVERY, False
 
     def results(self) -> Iterator[tuple[int, Any]]:
         """(index, result) of every item as they come."""
@@ -172,7 +172,11 @@ class _UnderWay:
     def _fill(self) -> None:
         """Set to work who waits from an earlier ``map``, and start workers for the room there is."""
         self.looked = time.monotonic()
-        places = max(1, room.places(self.pool._share, self.pool.full))  # where there is none, one waits for it
+        places = room.places(self.pool._share, self.pool.full)
+        if not places and not self.without_room:
+            logger.warning("no machine that is up has room for %s; waiting for one", self.pool._share)
+        self.without_room = not places
+        places = max(1, places)
         # Who is idle is always used; who still starts may never find room.
         while self.waiting and self.pool._idle:
             self._send(self.pool._idle.pop())

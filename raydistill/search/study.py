@@ -30,6 +30,8 @@ ATTEMPTS = 32
 
 MIN_COMPLETED = 4
 "Fewer completed trials say nothing about which setting matters."
+MOST_COMPLETED = 1000
+"The cost of asking which setting matters grows with the square of them."
 
 
 def suggest(search: Search, number: int, records: Sequence[TrialRecord]) -> dict[str, Scalar]:
@@ -96,7 +98,8 @@ def _check(search: Search, params: Mapping[str, Scalar]) -> None:
 def importances(run: Path) -> dict[str, float]:
     """How much of the variance of validation accuracy each searched setting explains (fANOVA), largest first.
 
-    Settings that only some trials had are left out. Empty with fewer than four completed trials, or if nothing varied.
+    Of more than ``MOST_COMPLETED`` trials every so-manieth counts. Settings that only some had are left out. Empty with fewer
+    than four completed trials, or if nothing varied.
 
     Raises:
         ArtifactError: the folder holds no search.
@@ -105,6 +108,7 @@ def importances(run: Path) -> dict[str, float]:
     accuracy = search.budget.model_copy(update={"objectives": "accuracy"})
     single = search.model_copy(update={"budget": accuracy})
     completed = [r for r in read_trials(run) if r.status == COMPLETED]
+    completed = completed[:: max(1, -(-len(completed) // MOST_COMPLETED))]
     trials = [t for r in completed if (t := _as_optuna(single, r, pending=False)) is not None]
     if len(trials) < MIN_COMPLETED or len({t.value for t in trials}) == 1:
         return {}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from raydistill import artifacts
+from raydistill import artifacts, storage
 from raydistill.artifacts import TENSORS
 from raydistill.errors import ArtifactError, ConfigError
 from raydistill.experts import trajectory
@@ -309,8 +309,8 @@ def test_a_changed_byte_is_found_when_it_is_read_and_whole_files_are_checked_onc
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(tmp_path, config())
-    found, checked, checksum = Trajectory(Place(tmp_path).trajectory(0)), list[Path](), artifacts.checksum
-    monkeypatch.setattr(artifacts, "checksum", lambda path: checked.append(path) or checksum(path))
+    found, checked, checksum = Trajectory(Place(tmp_path).trajectory(0)), list[Path](), storage.checksum
+    monkeypatch.setattr(storage, "checksum", lambda path: checked.append(path) or checksum(path))
     before = found.snapshot(0)
     assert torch.equal(Trajectory(found.path).snapshot(0), before)
     file = found.path / TENSORS

@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -243,6 +244,9 @@ def test_importances_name_the_setting_that_matters(tmp_path: Path) -> None:
     assert found[LR] > 0.8
     assert sum(found.values()) == pytest.approx(1)
     assert importances(tmp_path) == found
+    with mock.patch("raydistill.search.study.MOST_COMPLETED", 7):  # every third of the 20
+        store(tmp_path / "third", search, [replace(r, number=n) for n, r in enumerate(sequence(search, 20)[::3])])
+        assert importances(tmp_path) == importances(tmp_path / "third") != found
 
 
 @pytest.mark.parametrize("trials", [0, 3])
