@@ -106,6 +106,9 @@ def ranking_blocks(found: Found) -> list[Block]:
         "images with the same kind of labels. LRS, ARS: both robustness scores in [0, 1], w = γ = 0.5 (DD-Ranking, arXiv "
         "2505.13300); a set no better than random images, and as good as all images, has LRS and ARS 0.2689."
     )
+    tables = [part.run.search["evaluate"].get("also", {}).get(PLAIN) for part in found.parts.values()]
+    if epochs := sorted({table["protocol"]["epochs"] for table in tables if table}):
+        caption += f" Students without augmentation are trained for {' or '.join(map(str, epochs))} epochs."
     blocks: list[Block] = [Table("ranking", pd.DataFrame(plain), pd.DataFrame(shown), caption)]
     lacking = [k.part for k, row in zip(KEYS, plain, strict=True) if None in row.values()]
     if lacking:
