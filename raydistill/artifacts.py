@@ -278,15 +278,7 @@ class Unit:
 
     def history(self) -> list[dict[str, float]]:
         """All logged steps in order; a line cut short by a kill is left out."""
-        if not self.history_file.exists():
-            return []
-        lines = []
-        for line in self.history_file.read_text(encoding="utf-8").splitlines():
-            try:
-                lines.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
-        return lines
+        return lines_of(self.history_file.read_text(encoding="utf-8")) if self.history_file.exists() else []
 
     def rewind(self, step: int) -> None:
         """Forget what was logged after ``step``: the unit goes on from there."""
@@ -295,6 +287,17 @@ class Unit:
     def rewrite(self, lines: Iterable[Mapping[str, float]]) -> None:
         """Put these lines, each with its ``step``, in the place of all that was logged."""
         write_text(self.history_file, "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def lines_of(history: str) -> list[dict[str, float]]:
+    """The lines of a unit's history; one cut short by a kill is left out."""
+    lines = []
+    for line in history.splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return lines
 
 
 def remove(path: Path) -> None:

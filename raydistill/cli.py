@@ -177,7 +177,7 @@ def plan(
 
     Example: raydistill plan searches/nas_mnist.py:study --data-root DIR --simulate 1,8,64,256,1000
     """
-    from raydistill import definitions, plan, results, simulation
+    from raydistill import definitions, expert_stage, plan, results, simulation
     from raydistill.track import Progress
 
     sizes = simulation.sizes(simulate) if simulate else []
@@ -190,7 +190,8 @@ def plan(
         experiment = Experiment(search, out / search.name, runtime, Progress(quiet=True), data_root)
         experiment.check()
         experiment.settle()
-        found = plan.forecast(experiment.search, experiment.data, runtime, data_root, run=experiment.run)
+        untrained = expert_stage.missing(search, experiment.run, experiment.data)
+        found = plan.forecast(experiment.search, experiment.data, runtime, data_root, untrained=untrained)
         handing = simulation.handing(runtime) if sizes else 0.0
     simulated = [simulation.simulate(found.costs, search.budget.parallel, size, handing) for size in sizes]
     if as_json:

@@ -218,22 +218,24 @@ def fitted(
 
 def _share(searches: "Mapping[str, Search]", minutes: float, computes: Any, progress: Any, options: Options) -> float:
     """The share of these searches' lengths that fits into the time."""
-    from raydistill import budget, plan
+    from raydistill import budget, expert_stage, plan
     from raydistill.stages import Experiment
 
     known: plan.Known = {}
     experiments: dict[str, Experiment] = {}
+    untrained: dict[str, int] = {}
     for name, search in searches.items():
         experiment = Experiment(search, options.out / search.name, computes, progress, options.data_root)
         experiment.check(STAGES)
         experiment.settle()
         experiments[name] = experiment
+        untrained[name] = expert_stage.missing(search, experiment.run, experiment.data)
 
     def forecast(name: str, search: "Search") -> "plan.Forecast":
         if search == experiments[name].search:
             progress.note(f"timing pieces of {search.name}")
-        run = experiments[name].run
-        return plan.forecast(search, experiments[name].data, computes, options.data_root, known, run)
+        data = experiments[name].data
+        return plan.forecast(search, data, computes, options.data_root, known, untrained[name])
 
     return budget.share_within(minutes, {name: one.search for name, one in experiments.items()}, forecast)
 
@@ -291,6 +293,9 @@ def _tracked(
     try:
         with metered(computes, progress, search.name) as experiment.display:
             _perform(experiment, stages, tracking, progress)
+    except RaydistillError as error:
+        error.begun = True
+        raise
     except Interrupted:
         words = ["raydistill", *sys.argv[1:], *(() if options.resume else ("--resume",))]
         raise Interrupted(f"interrupted; go on with: {shlex.join(words)}") from None
@@ -314,8 +319,6 @@ def _perform(experiment: "Experiment", stages: tuple[str, ...], tracking: "Track
         results.update(folder, report="report/index.html")
         status = "FINISHED"
     except BaseException as error:
-        if isinstance(error, RaydistillError):
-            error.begun = True
         if not interrupted(error):
             raise
         status = "KILLED"

@@ -119,7 +119,7 @@ def explain(model: type[pydantic.BaseModel], error: pydantic.ValidationError) ->
     return f"{owner}: {where}{shown}: {message[0].lower()}{message[1:]}"
 
 
-BRANCH = re.compile(r"constrained-\w+$|literal\[.*\]$")
+BRANCH = re.compile(r"(constrained-\w+|literal\[.*\]|str|int|float|bool)$")
 "What pydantic calls the kinds of a value behind the path of its setting."
 
 

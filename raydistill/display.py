@@ -3,19 +3,18 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Protocol
 
-from raydistill import storage
+from raydistill import artifacts, storage
 from raydistill.artifacts import DIVERGED, FAILED, Unit
 from raydistill.config import Scalar
-from raydistill.errors import ConfigError, EnvironmentIssue
+from raydistill.errors import ConfigError
 from raydistill.runtime.base import Told
 from raydistill.search.definition import Search
 from raydistill.search.trials import TrialRecord
 
-FETCH_EVERY = 15.0
+LOOK_EVERY = 15.0
 "Seconds between two looks into object storage."
 
 
@@ -123,14 +122,13 @@ def watched(unit: Unit, stage: str, display: Display, share: Callable[[int], flo
         share: step → the share of the work, in [0, 1], that is done then.
     """
 
-    arrives = arriving(unit.directory)
+    latest = latest_of(unit)
 
     def watch(over: threading.Event) -> None:
         shown = 0
         while True:
             ended = over.wait(0.5)
-            arrives()
-            last = (unit.history() or [{"step": 0.0}])[-1]
+            last = latest()
             step = int(last["step"])
             display.advance(stage, step - shown, f"loss {last['loss']:.4g}" if "loss" in last else "", share(step))
             shown = step
@@ -141,18 +139,34 @@ def watched(unit: Unit, stage: str, display: Display, share: Callable[[int], flo
         yield
 
 
-def arriving(path: Path) -> Callable[[], None]:
-    """What brings here, not too often, what work on another machine has left of a folder in object storage."""
+def latest_of(unit: Unit) -> Callable[[], dict[str, float]]:
+    """What finds the last line of a unit's history: here, or now and then in object storage, where another machine writes.
+
+    The mirror is left alone: the work may be on this machine, and be ahead of the store.
+    """
+    due, there = now_and_then(), [{"step": 0.0}]
+
+    def latest() -> dict[str, float]:
+        nonlocal there
+        if storage.mirrored(unit.directory) and due() and (content := storage.peek(unit.history_file)):
+            there = artifacts.lines_of(content.decode()) or there
+        return max((unit.history() or there)[-1], there[-1], key=lambda line: line["step"])
+
+    return latest
+
+
+def now_and_then() -> Callable[[], bool]:
+    """Whether it is time to look into object storage again."""
     looked = time.monotonic()
 
-    def arrives() -> None:
+    def due() -> bool:
         nonlocal looked
-        if storage.mirrored(path) and time.monotonic() - looked >= FETCH_EVERY:
-            with suppress(EnvironmentIssue):  # the work itself will say so
-                storage.fetch(path)
-            looked = time.monotonic()
+        if time.monotonic() - looked < LOOK_EVERY:
+            return False
+        looked = time.monotonic()
+        return True
 
-    return arrives
+    return due
 
 
 @contextmanager

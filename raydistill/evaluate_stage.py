@@ -136,7 +136,8 @@ class EvaluateStage:
             if unit.read().get("fingerprint") != fingerprint:
                 artifacts.remove(unit.directory)
                 params = {"set": arm, "network": part[0].network, **protocol.flat()}
-                if of_run and distilled.student_lr is not None:
+                chosen = arms.rates_of(part[0], self.search.evaluate)
+                if of_run and distilled.student_lr is not None and not chosen:
                     params["lr"] = "its own"
                 unit.begin(fingerprint, params, results.tags(self.search))
                 if not of_run and (other := reuse.taken(unit, self.run)):

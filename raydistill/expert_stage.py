@@ -18,7 +18,7 @@ from raydistill.artifacts import COMPLETED, Unit
 from raydistill.checks import extremes
 from raydistill.config import fingerprint
 from raydistill.data.load import TrainData
-from raydistill.display import Display, arriving, meanwhile, noted
+from raydistill.display import Display, meanwhile, noted, now_and_then
 from raydistill.distill.pad import PADConfig
 from raydistill.distill.unit import distil_item
 from raydistill.errors import ArtifactError, ConfigError, EnvironmentIssue
@@ -303,14 +303,18 @@ def _end(unit: Unit, place: Place, index: int) -> None:
 def _watched(place: Place, todo: Sequence[int], epochs: int, display: Display) -> Iterator[None]:
     """Show each trajectory's epochs as they are stored; the work may be in other processes that write to this disk."""
 
-    arrives = arriving(place.root)
+    due, there = now_and_then(), dict[int, int]()
 
     def watch(over: threading.Event) -> None:
         seen: dict[int, int] = {}
         while not over.wait(WATCH_SECONDS):
-            arrives()
+            if storage.mirrored(place.parts) and due():
+                # INDEX/EPOCH/FILE, of what other machines train
+                names = [name.split("/") for name in storage.below(place.parts)]
+                for index, epoch in sorted((int(n[0]), int(n[1])) for n in names if len(n) == 3 and n[1].isdigit()):
+                    there[index] = epoch
             for index in todo:
-                epoch = last_part(place, index)
+                epoch = max(last_part(place, index), there.get(index, 0))
                 if epoch > seen.get(index, 0) and epoch < epochs:
                     seen[index] = epoch
                     display.trial(index, epoch, epochs, part_numbers(place, index, epoch))

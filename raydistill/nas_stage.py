@@ -16,7 +16,7 @@ from raydistill.artifacts import COMPLETED, DIVERGED, Unit
 from raydistill.data.distilled import DistilledSet
 from raydistill.data.images import DeviceImages
 from raydistill.data.load import TrainData, load_test
-from raydistill.display import Display, arriving, meanwhile, noted
+from raydistill.display import Display, latest_of, meanwhile, noted
 from raydistill.errors import ConfigError
 from raydistill.evaluate import trained
 from raydistill.evaluate.scores import TWO_CLASS
@@ -223,13 +223,12 @@ def _confirm(stage: Stage, networks: Sequence[str]) -> None:
 @contextmanager
 def _epochs_shown(unit: Unit, number: int, epochs: int, display: Display) -> Iterator[None]:
     """Show the epochs of a confirmation, the ``number``-th, as they are noted."""
-    arrives = arriving(unit.directory)
+    latest = latest_of(unit)
 
     def watch(over: threading.Event) -> None:
         shown = 0
         while not over.wait(1.0):
-            arrives()
-            last = (unit.history() or [{"step": 0.0}])[-1]
+            last = latest()
             if shown < last["step"] < epochs:
                 shown = int(last["step"])
                 display.trial(number, shown, epochs, {name: last[name] for name in ("loss", "val_accuracy")})

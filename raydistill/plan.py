@@ -94,7 +94,7 @@ def forecast(
     runtime: Runtime,
     data_root: Path | None = None,
     known: Known | None = None,
-    run: Path | None = None,
+    untrained: int | None = None,
 ) -> Forecast:
     """Time pieces of a search's work on ``runtime`` and count how many there are.
 
@@ -104,12 +104,12 @@ def forecast(
         runtime: where the work would be done.
         data_root: where the test images are.
         known: of earlier forecasts on this runtime; what is in it is not timed again, what is new is added.
-        run: its run folder, beside which trajectories may be that need not be trained; ``None``: all must.
+        untrained: trajectories that the cache lacks; ``None``: all.
     """
     known = {} if known is None else known
     plan = _Plan(search, data, runtime, known)
     want = expert_stage.wanted(search)
-    todo = 0 if want is None else want.config.count if run is None else expert_stage.missing(search, run, data)
+    todo = 0 if want is None else want.config.count if untrained is None else untrained
     plan.experts(todo)
     plan.trials()
     plan.distill()

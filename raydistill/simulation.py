@@ -122,7 +122,11 @@ def _by_stage(costs: Iterable[Cost]) -> Iterable[tuple[str, Iterable[Cost]]]:
 
 def _dry(costs: Sequence[Cost], parallel: int, workers: int, handing: float) -> tuple[Dry, str]:
     """The stage's schedule, and what it waits for."""
-    how: dict[str, Callable[[Sequence[Cost]], list[float]]] = {"search": _trials, "nas": _largest_first}
+    how: dict[str, Callable[[Sequence[Cost]], list[float]]] = {
+        "search": _trials,
+        "evaluate": _largest_first,
+        "nas": _largest_first,
+    }
     pieces = how.get(costs[0].stage, _in_order)(costs)
     window = parallel if costs[0].stage == "search" else None
     dry = dry_run(pieces, workers, handing, window)

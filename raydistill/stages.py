@@ -88,6 +88,8 @@ class Experiment:
         """
         wanted = [stage for stage in STAGES if stage in stages]
         self.search = sharing.settled(self.search, self.data, self.runtime, wanted, self.display.note)
+        if "nas" in stages:
+            nas_stage.check_workers(self.search, self.runtime)
         self._check_precision()
 
     def _check_precision(self) -> None:

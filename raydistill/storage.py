@@ -167,7 +167,8 @@ def fetch(path: Path) -> None:
         # A process here may be ahead of the store in a file that it appends to.
         if data is not None and not (file.is_file() and data and file.read_bytes().startswith(data)):
             _make(file, partial(Path.write_bytes, data=data))
-    here = [path, *path.rglob("*")] if path.is_dir() else [path]
+    # A process here may remove some meanwhile, which ``rglob`` does not expect.
+    here = [Path(folder, name) for folder, _, names in os.walk(path) for name in names] if path.is_dir() else [path]
     for file in here:
         inside = file.relative_to(path)
         if file.is_file() and not _hidden(inside) and _name(inside) not in found:
@@ -175,6 +176,21 @@ def fetch(path: Path) -> None:
             with suppress(OSError):
                 for folder in (folder for folder in file.parents if folder.is_relative_to(path)):
                     folder.rmdir()
+
+
+def peek(path: Path) -> bytes | None:
+    """An object as it stands in the store, the mirror left alone; ``None`` where there is none, or the store does not answer."""
+    with suppress(FileNotFoundError, EnvironmentIssue):
+        return _ask(path, lambda fs, key: bytes(fs.cat_file(key)), attempts=1, read=True)
+    return None
+
+
+def below(path: Path) -> list[str]:
+    """Names of all objects below a folder as they stand in the store; none where it does not answer."""
+    with suppress(FileNotFoundError, EnvironmentIssue):
+        found = _ask(path, lambda fs, key: [one.removeprefix(key) for one in fs.find(key)], attempts=1, read=True)
+        return [name.lstrip("/") for name in found]
+    return []
 
 
 def fetch_folder(path: Path) -> None:

@@ -101,7 +101,7 @@ tiles_pad = tiles_of(
         **{
             **MATCHING,
             **SMALL,
-            "experts": EXPERTS.override({"count": 2}),
+            "experts": EXPERTS.override({"count": 2, "curriculum": CurriculumConfig.over(5)}),
             "iterations": 30,
             "syn_steps": 5,
             "max_start_epoch": 4,

@@ -53,14 +53,25 @@ def test_submit_waits_shows_the_log_and_ends_as_the_job(
 def test_options_arrive_as_they_were_given(dashboard: Dashboard, capsys: pytest.CaptureFixture[str]) -> None:
     said = call(
         capsys,
-        *("submit", "searches/tiny.py:other", "--detach", "--resume", "--seed", 4, "--out", "/mnt/my runs"),
+        *(
+            "submit",
+            "searches/tiny.py:other",
+            "--detach",
+            "--resume",
+            "--budget",
+            90,
+            "--seed",
+            4,
+            "--out",
+            "/mnt/my runs",
+        ),
         *("--data-root", "~/data", "--tracking-uri", "http://mlflow:5000"),
         *("--set", 'evaluate.baselines=["random"]', "--set", "distill.iterations=5"),
     )
     assert said == (0, "raysubmit_1\n", "")
     assert dashboard.submitted[0]["entrypoint"] == (
         "python -m raydistill run searches/tiny.py:other --set 'evaluate.baselines=[\"random\"]' "
-        "--set distill.iterations=5 --seed 4 --tracking-uri http://mlflow:5000 --resume "
+        "--set distill.iterations=5 --seed 4 --tracking-uri http://mlflow:5000 --resume --budget 90 "
         "--out '/mnt/my runs' --data-root \"$HOME\"/data"
     )
 

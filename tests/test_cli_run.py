@@ -175,6 +175,25 @@ def test_experts_that_the_cache_has_cost_nothing(
     assert disks == [disks[0], disks[0] // 3, 0]
 
 
+def test_what_fails_after_it_has_begun_exits_with_1_whatever_else_fails_then(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from raydistill import results
+    from raydistill.errors import EnvironmentIssue
+    from raydistill.stages import Experiment
+
+    def full(*args: Any, **more: Any) -> None:
+        raise EnvironmentIssue("the disk is full")
+
+    given = ("run", f"{write_search(tmp_path)}:other", "--address", "in-process", "--quiet", "--out", tmp_path / "runs")
+    monkeypatch.setattr(Experiment, "run_distill", full)
+    monkeypatch.setattr(results, "update", full)
+    said = call(capsys, *given)
+    assert (said.code, said.err) == (1, "raydistill: the disk is full\n")
+    monkeypatch.setattr(Experiment, "check", full)
+    assert call(capsys, *given, "--resume").code == 2
+
+
 def test_one_part_brings_the_page_up_to_date(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "runs"
     said = call(capsys, "run", f"{file}:mnist_datadam", "--address", "in-process", "--out", out, "--quiet", "--json")

@@ -115,6 +115,23 @@ def test_display_counts_add_up_where_the_set_is_distilled(search: Search, tmp_pa
     assert heard.totals["distill"] == heard.done["distill"] == 4
 
 
+def test_the_share_of_an_evaluation_follows_its_work(search: Search, run: Path) -> None:
+    class Listening(Heard):
+        def advance(self, stage: str, n: int = 1, text: str = "", share: float | None = None) -> None:
+            super().advance(stage, n, text, share)
+            if stage == "evaluate" and share is not None:
+                told.append((text.split(":")[0], share))
+
+    told: list[tuple[str, float]] = []
+    larger = search.override({"evaluate.networks": ["ConvNet-D1-W2", "ConvNet-D1-W64"], "evaluate.baselines": []})
+    opened(larger, run, Listening(), resume=True).run_evaluate()
+    first, last = told[0], told[-1]
+    assert first[0] == "distilled on ConvNet-D1-W64", "the largest first, so that workers end together"
+    assert first[1] > 0.9 / larger.evaluate.students
+    assert [share for _, share in told] == sorted(share for _, share in told)
+    assert last[1] == 1.0
+
+
 def test_display_counts_add_up_after_a_resume(search: Search, run: Path) -> None:
     heard = Heard()
     experiment = opened(search, run, heard, resume=True)

@@ -102,8 +102,6 @@ class PADConfig(MethodConfig):
             raise ValueError(
                 f"first_experts={self.first_experts} is above experts.count={self.experts.count}; lower it"
             )
-        if self.all_experts_at is not None and self.first_experts is None:
-            raise ValueError(f"all_experts_at={self.all_experts_at} needs first_experts; without it all are drawn from")
         stored = self.experts.epochs
         if stored is not None and self.epochs_read > stored:
             raise ValueError(

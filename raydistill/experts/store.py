@@ -4,6 +4,7 @@ An entry's name is the fingerprint of everything that its trajectories depend on
 curriculum, optimiser, augmentation, seed. How many there are and how long is not in it: more and longer ones are added.
 """
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -98,12 +99,13 @@ class Arriving(Sequence[Trajectory]):
         if now - self._looked < PATIENCE / 60:
             return
         self._looked = now
-        storage.fetch(self.place.root)
-        stands = sorted(map(str, self.place.root.rglob("*")))
+        root = self.place.root
+        stands = storage.below(root) if storage.mirrored(root) else [f"{at} {names}" for at, _, names in os.walk(root)]
+        stands.sort()
         if stands != self._stood:
             self._stood, self._since = stands, now
         elif now - self._since > PATIENCE:
-            raise ArtifactError(f"no epoch of an expert was stored in {PATIENCE / 60:g} minutes; nobody trains them")
+            raise ArtifactError(f"no epoch of an expert was stored in {PATIENCE / 60:g} minutes")
 
 
 def named(config: Any, data: TrainData) -> dict[str, str]:

@@ -64,9 +64,9 @@ class NASConfig(Config):
     confirm_epochs: int = Field(10, ge=1)
     "Of that training."
     workers: int = Field(1, ge=1)
-    """Processes that share each batch of that training (Ray Train); each has ``budget.cpus``, alone ``final_cpus``, and a whole
-    GPU where there are any. Where a network has batch norm, its accuracy depends on their number. If a machine is lost, the
-    others go on from the last epoch."""
+    """Processes that share each batch of that training (Ray Train); each has ``budget.cpus`` and a whole GPU where there are
+    any, else, alone, ``final_cpus``. Where a network has batch norm, its accuracy depends on their number. If a machine is
+    lost, the others go on from the last epoch."""
 
     @field_validator("networks", mode="before")
     @classmethod

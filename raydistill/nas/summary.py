@@ -166,7 +166,7 @@ def _rated(network: str, records: list[dict[str, Any]], config: NASConfig) -> Ra
         sum(record["metrics"]["train_seconds"] for record in records),
         sum(record["flops"] for record in records),
         sum(record["status"] == DIVERGED for record in records),
-        {name: fmean(one[name] for one in beside) for name in beside[0]},
+        {name: fmean(one[name] for one in beside) for name in beside[0] if all(name in one for one in beside)},
     )
 
 

@@ -133,7 +133,7 @@ class Budget(Config):
     accelerator: str | None = Field(None, min_length=1)
     "Ray's name of the GPU's type, such as ``H100``, where a cluster has several; ``None``: any."
     final_cpus: float = Field(1, gt=0)
-    "Cores of what is done by itself: the final distillation, and a confirmed network that one process trains."
+    "Cores of what is done by itself: the final distillation and, where there is no GPU, a network that one process confirms."
     resources: dict[Stage, Resources] = {}
     'Stage → what differs from the above there, e.g. ``{"nas": Resources(gpus=0.25)}``.'
     max_failures: int = Field(2, ge=0)

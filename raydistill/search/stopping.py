@@ -43,8 +43,10 @@ def bars(budget: Budget, number: int, records: Iterable[TrialRecord]) -> Bars:
     found: dict[int, list[float]] = {}
     for record in records:
         if record.number <= number - budget.parallel:
-            for step, value in record.values.items():
-                found.setdefault(step, []).append(value)
+            marks = rungs(budget, 1 + max(record.values, default=0))  # its end lies elsewhere, if its length is its own
+            for step in marks:
+                if step in record.values:
+                    found.setdefault(step, []).append(record.values[step])
     return {step: bar(values, budget.reduction) for step, values in found.items()}
 
 

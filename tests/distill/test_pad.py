@@ -85,7 +85,6 @@ def test_a_window_lies_elsewhere_each_time() -> None:
         ),
         ({"gradient": "window"}, "the one needs the other"),
         ({"window": 3}, "the one needs the other"),
-        ({"all_experts_at": 5}, "all_experts_at=5 needs first_experts"),
         ({"alpha": 1}, "alpha=1"),
         ({"experts": {"recipe": {"momentum": 0.9}}}, "use momentum=0"),
     ],

@@ -51,3 +51,6 @@ def test_the_bar_is_of_the_trials_that_were_settled_for_certain() -> None:
     assert bars(budget, 4, records) == {50: Bar(0.2, 3), 150: Bar(0.4, 3)}
     assert bars(budget, 3, records) == {50: Bar(0.1, 2), 150: Bar(0.2, 2)}
     assert bars(budget, 1, records) == {}
+    # Trials of lengths of their own end where no other is rated.
+    lengths = [TrialRecord(n, {}, COMPLETED, {50: n / 10, 60 + n: 1.0}) for n in range(4)]
+    assert bars(budget, 5, lengths) == {50: Bar(0.3, 4)}
