@@ -71,9 +71,11 @@ def run(
 
         for part in whole.parts.values():
             results.fetch(out / part.name)
-        # Further tables may be asked of one part alone.
-        kept = [setting for setting in settings or [] if not setting.startswith("evaluate.also.")]
-        write_page(whole, out, definitions.parted(given)[0], _again(options, kept, seed, budget))
+        file, name = definitions.parted(given)
+        # They are this part's; what is rated, and how often, is left to the file, so that its commands fill every cell.
+        kept = [setting for setting in settings or [] if not setting.startswith(("evaluate.", "nas."))]
+        own = {name: shlex.join(word for setting in kept for word in ("--set", setting))}
+        write_page(whole, out, file, _again(options, [], seed, budget), own)
 
 
 def one(

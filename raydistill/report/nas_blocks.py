@@ -104,7 +104,8 @@ def _agreement_blocks(found: Mapping[str, Any], run: Run, proxies: Mapping[str, 
     epochs = run.search["nas"]["whole_epochs" if found["truth"] == "whole" else "confirm_epochs"]
     judged = [proxy for proxy in proxies if proxy != found["truth"]]
     figure = agreement_scatter({proxy: proxies[proxy] for proxy in judged}, truth)
-    caption = f"Each architecture's accuracy on a proxy against that after {epochs} epochs on all training images; "
+    length = texts.counted(epochs, "epoch")
+    caption = f"Each architecture's accuracy on a proxy against that after {length} on all training images; "
     blocks: list[Block] = [Picture("nas_agreement", figure, caption + "both on the validation split.")]
     texts_ = [text for proxy in judged if proxy != "distilled" and (text := _compared(found["proxies"], proxy))]
     return [*blocks, *([Text(" ".join(texts_))] if texts_ else [])]
@@ -202,7 +203,7 @@ def _winner(full: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     workers = "1 worker" if full["workers"] == 1 else f"{full['workers']} workers"
     tested = "not yet" if full["accuracy"] is None else f"{texts.percent(full['accuracy'])} %{texts.beside_text(full)}"
     return (
-        f"{full['name']}, {among}, trained for {full['epochs']} epochs on all training images: "
+        f"{full['name']}, {among}, trained for {texts.counted(full['epochs'], 'epoch')} on all training images: "
         f"{texts.percent(full['val_accuracy'])} % of the validation images, test accuracy {tested} "
         f"({texts.seconds_text(full['seconds'])} s, {workers}). The test set was read once, for this number."
     )

@@ -112,20 +112,26 @@ class Found:
         out: where its parts' run folders are.
         given: how its file was named on the command line.
         options: further ones of the commands that measure what is missing: places, and what the parts were run with.
+        own: part → further ones of its commands alone.
     """
 
-    def __init__(self, whole: Reproduction, out: Path, given: str, options: str = "") -> None:
-        self.whole, self.out, self.given, self.options = whole, out, given, options
+    def __init__(
+        self, whole: Reproduction, out: Path, given: str, options: str = "", own: Mapping[str, str] | None = None
+    ) -> None:
+        self.whole, self.out, self.given, self.options, self.own = whole, out, given, options, own or {}
         folders = {name: out / search.name for name, search in whole.parts.items()}
         begun = [Part(name, path) for name, path in folders.items() if (path / "search.json").exists()]
         self.parts = {part.name: part for part in begun}
 
     def command(self, *parts: str, settings: tuple[str, ...] = ()) -> str:
         """The command lines that measure these parts."""
-        given = f" {self.options}" if self.options else ""
-        more = given + "".join(f" --set {setting}" for setting in settings)  # of one setting the last counts
         names = [part if part in self.whole.parts else part.removesuffix(TILES) for part in parts]
-        return "\n".join(f"raydistill run {self.given}:{part} --resume{more}" for part in dict.fromkeys(names))
+        sets = [f"--set {setting}" for setting in settings]  # of one setting the last counts
+        lines = [
+            (f"raydistill run {self.given}:{part} --resume", self.options, self.own.get(part, ""), *sets)
+            for part in dict.fromkeys(names)
+        ]
+        return "\n".join(" ".join(filter(None, words)) for words in lines)
 
     def distilled(self, key: Key, network: str, table: str, tiles: bool = False) -> Measured | None:
         """Students of the distilled set."""
@@ -168,7 +174,7 @@ def rows(found: Found, table: SeedTable) -> Iterator[Row]:
     long = CROSS if table.network == "AlexNet" else ""
     data = Key(table.dataset, "DataDAM", "real")
     ours = found.whole_set(first, table.network)
-    told = "" if ours is None else f" for {ours.record['epochs']} epochs (the report: 50)"
+    told = "" if ours is None else f" for {texts.counted(ours.record['epochs'], 'epoch')} (the report: 50)"
     yield Row(
         "full", _protocol(ours, found, None), ours, table.full, data.part, f"trained on all training images{told}"
     )
@@ -200,7 +206,7 @@ def _protocol(ours: Measured | None, found: Found, which: str | None) -> str:
         main = next(iter(found.whole.parts.values())).evaluate.protocol.name
         return {None: "–", "": main, CROSS: "rate chosen, long"}.get(which, SHORT)
     rate = f", rate {ours.record['lr']:.3g} {ours.record.get('lr_is', 'chosen')}" if "lr" in ours.record else ""
-    return f"{ours.record['protocol']}, {ours.record['epochs']} epochs{rate}"
+    return f"{ours.record['protocol']}, {texts.counted(ours.record['epochs'], 'epoch')}{rate}"
 
 
 def _about(found: Found, part: str, ours: Measured | None) -> str:
@@ -289,7 +295,8 @@ def _nas_cells(part: Part | None, printed: Seed) -> list[NasCell]:
         rule = config["protocol"]["name"]
         on_set = f"{rule}, {config['protocol']['epochs']} epochs"
         full = ours.get("full") or {}
-        on_full = f"{rule}, {full.get('epochs', config['confirm_epochs'])} epochs (the report: 50)"
+        epochs = texts.counted(full.get("epochs", config["confirm_epochs"]), "epoch")
+        on_full = f"{rule}, {epochs} (the report: 50)"
         winner = f" {called(full['name'])}" if full else ""
         beside = texts.beside_text(full)
         among = f"of {ours['distinct']} architectures under {ours['names']} names, by validation images"

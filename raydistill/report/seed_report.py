@@ -18,7 +18,9 @@ PARTS = (("MNIST", "DataDAM"), ("MHIST", "DataDAM"), ("MNIST", "PAD"), ("MHIST",
 "In the report's order."
 
 
-def write_page(whole: Reproduction, out: Path, given: str, options: str = "") -> Path:
+def write_page(
+    whole: Reproduction, out: Path, given: str, options: str = "", own: Mapping[str, str] | None = None
+) -> Path:
     """Write the page from the parts' run folders, as far as these have come.
 
     Args:
@@ -26,6 +28,7 @@ def write_page(whole: Reproduction, out: Path, given: str, options: str = "") ->
         out: where the run folders are; the page goes to ``out/NAME``.
         given: how its file is named in commands.
         options: theirs, that say where data and run folders are, and what the parts were run with.
+        own: part → further options of its commands.
 
     Returns:
         ``out/NAME/index.html``, which needs no other file; ``report.md`` and a CSV a table lie beside it.
@@ -33,7 +36,7 @@ def write_page(whole: Reproduction, out: Path, given: str, options: str = "") ->
     Raises:
         EnvironmentIssue: ``out`` cannot be written.
     """
-    return page.write(report(Found(whole, out, given, options)), out / whole.name)
+    return page.write(report(Found(whole, out, given, options, own)), out / whole.name)
 
 
 def report(found: Found) -> Report:

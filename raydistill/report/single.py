@@ -103,7 +103,7 @@ def _how(run: Run) -> str:
             f", but distilled and initial with {labels} and their own learned rate (distilled {learned.student_lr:.3g})"
         )
     if "whole" in there:
-        text += f", but whole (all training images) for {evaluate['whole_epochs']} epochs"
+        text += f", but whole (all training images) for {texts.counted(evaluate['whole_epochs'], 'epoch')}"
     for name, table in evaluate.get("also", {}).items():
         chosen = (
             f", rate chosen of {', '.join(f'{r:g}' for r in table['rates'])} by validation" if table["rates"] else ""

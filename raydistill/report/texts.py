@@ -28,6 +28,11 @@ def percent(value: float | None, digits: int = 2) -> str:
     return "–" if value is None or math.isnan(value) else f"{100 * value:.{digits}f}"
 
 
+def counted(number: int, what: str) -> str:
+    """``1 epoch``, ``2 epochs``."""
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
 def plain(value: Any) -> str:
     """A setting as people read it: six significant digits, ``–`` for none."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
