@@ -82,14 +82,14 @@ class EvaluateStage:
         chosen = rates.choose(self.search, self.run, open_items, shared, self.runtime, self.display)
         plain = [item._asdict() | {"lr": chosen.get(item.name)} for item in open_items]
         told = noted(self.display, lambda index: self._evaluation(open_items[index]))
-        left = sum(costs[item] for item in open_items)
+        every, left = sum(costs.values()), sum(costs[item] for item in open_items)
         for index, result in self.runtime.map(arms.rate_item, plain, shared, *share, told=told):
             item = open_items[index]
             unit = self._evaluation(item)
             unit.log(item.student, result)
             left -= costs[item]
             text = f"{item.arm} on {item.network}: {100 * result['accuracy']:.2f} %"
-            self.display.advance("evaluate", 1, text, 1 - left / sum(costs.values()))
+            self.display.advance("evaluate", 1, text, 1 - left / every)
             self._conclude(unit, todo[unit.name])
 
     def _operations(self, item: arms.Item, distilled: DistilledSet, tests: int) -> float:

@@ -30,6 +30,9 @@ from raydistill.runtime.local import Local
 from raydistill.search.definition import Search
 from raydistill.seeding import derive
 
+WATCH_SECONDS = 1.0
+"Between two looks at the epochs of a confirmation."
+
 
 class Stage(NamedTuple):
     """What the stage works with."""
@@ -227,7 +230,7 @@ def _epochs_shown(unit: Unit, number: int, epochs: int, display: Display) -> Ite
 
     def watch(over: threading.Event) -> None:
         shown = 0
-        while not over.wait(1.0):
+        while not over.wait(WATCH_SECONDS):
             last = latest()
             if shown < last["step"] < epochs:
                 shown = int(last["step"])

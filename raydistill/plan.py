@@ -26,8 +26,8 @@ from raydistill.models.fit import EncodedImages, Fit, Recipe, predict
 from raydistill.models.flat import Layout, flatten
 from raydistill.nas import rank
 from raydistill.runtime.base import Runtime, Share
-from raydistill.search.definition import Budget, Search, Stage
-from raydistill.search.stopping import rungs
+from raydistill.search.definition import Search, Stage
+from raydistill.search.stopping import expected_trials
 from raydistill.seeding import torch_generator
 
 TIMED_STEPS = 3
@@ -143,25 +143,6 @@ def gpu_memory(
     for stage in stages:
         tried[stage]()
     return plan.on_gpu
-
-
-def expected_trials(budget: Budget, iterations: int) -> list[tuple[int, int, float]]:
-    """(from, to, how many trials are expected to run these iterations), if each is as good as any other at every rung."""
-    marks = [0, *rungs(budget, iterations), iterations]
-    reached: list[list[float]] = []
-    settled = [0.0] * (len(marks) - 1)
-    "How many of the trials that this one is compared with are expected at each rung."
-    for number in range(budget.trials):
-        if number >= budget.parallel:
-            settled = [sum(pair) for pair in zip(settled, reached[number - budget.parallel], strict=True)]
-        chance, row = 1.0, []
-        for rung in range(len(marks) - 1):
-            row.append(chance)
-            compared = 1 + int(settled[rung])
-            places = compared // budget.reduction
-            chance *= places / compared if places else 1.0
-        reached.append(row)
-    return [(marks[i], marks[i + 1], sum(row[i] for row in reached)) for i in range(len(marks) - 1)]
 
 
 class _Plan:

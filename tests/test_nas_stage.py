@@ -294,9 +294,10 @@ def test_the_epochs_of_a_confirmation_are_shown(
 
     def noted(self: confirm._Training, loss: float) -> None:
         note(self, loss)
-        time.sleep(1.5)  # until it was looked for
+        time.sleep(0.5)  # until it was looked for
 
     monkeypatch.setattr(confirm._Training, "_note", noted)
+    monkeypatch.setattr(nas_stage, "WATCH_SECONDS", 0.02)
     changes = {"nas.baselines": [], "nas.students": 1, "nas.confirm": 1, "nas.confirm_epochs": 2}
     opened(search.override(changes), run, Listening(), resume=True).run_nas()
     assert told == [(0, 1, 2, ["loss", "val_accuracy"], "running"), (0, 2, 2, [], "completed")]

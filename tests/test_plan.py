@@ -9,7 +9,7 @@ import pytest
 from raydistill import plan
 from raydistill.distill.datadam import DataDAM
 from raydistill.runtime.local import Local
-from raydistill.search.definition import Budget, Search
+from raydistill.search.definition import Search
 from tests.distill import small
 from tests.test_cli import call
 from tests.tiny import write_search
@@ -57,15 +57,6 @@ def test_the_sample_of_a_pool_shows_each_phase() -> None:
         "new draws": [1, 1],
         "iterations with known statistics": [0, 0],
     }
-
-
-def test_expected_trials_follow_the_stopping_rule() -> None:
-    budget = Budget(trials=4, parallel=1, grace=10, reduction=2)
-    # One value is too few to tell; of two the better goes on, of three one, of four two.
-    assert plan.expected_trials(budget, 15) == [(0, 10, 4), (10, 15, 1 + 1 / 2 + 1 / 3 + 1 / 2)]
-    assert plan.expected_trials(Budget(trials=4, stopping="none"), 15) == [(0, 15, 4)]
-    # With all at once, nobody has anyone to be compared with.
-    assert plan.expected_trials(Budget(trials=4, parallel=4, grace=10), 15) == [(0, 10, 4), (10, 15, 4)]
 
 
 def test_forecast_times_every_stage(tmp_path: Path) -> None:

@@ -59,3 +59,21 @@ def bar(others: Sequence[float], reduction: int) -> Bar:
     """
     places = (len(others) + 1) // reduction
     return Bar(sorted(others, reverse=True)[places - 1] if places else 0.0, len(others))
+
+
+def expected_trials(budget: Budget, iterations: int) -> list[tuple[int, int, float]]:
+    """(from, to, how many trials are expected to run these iterations), if each is as good as any other at every rung."""
+    marks = [0, *rungs(budget, iterations), iterations]
+    reached: list[list[float]] = []
+    settled = [0.0] * (len(marks) - 1)  # at each rung, of those that this one is compared with, as many as are expected
+    for number in range(budget.trials):
+        if number >= budget.parallel:
+            settled = [sum(pair) for pair in zip(settled, reached[number - budget.parallel], strict=True)]
+        chance, row = 1.0, []
+        for rung in range(len(marks) - 1):
+            row.append(chance)
+            compared = 1 + int(settled[rung])
+            places = compared // budget.reduction
+            chance *= places / compared if places else 1.0
+        reached.append(row)
+    return [(marks[i], marks[i + 1], sum(row[i] for row in reached)) for i in range(len(marks) - 1)]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from raydistill.artifacts import COMPLETED
 from raydistill.search.definition import Budget
-from raydistill.search.stopping import Bar, bar, bars, rungs
+from raydistill.search.stopping import Bar, bar, bars, expected_trials, rungs
 from raydistill.search.trials import TrialRecord
 
 
@@ -54,3 +54,12 @@ def test_the_bar_is_of_the_trials_that_were_settled_for_certain() -> None:
     # Trials of lengths of their own end where no other is rated.
     lengths = [TrialRecord(n, {}, COMPLETED, {50: n / 10, 60 + n: 1.0}) for n in range(4)]
     assert bars(budget, 5, lengths) == {50: Bar(0.3, 4)}
+
+
+def test_expected_trials_follow_the_stopping_rule() -> None:
+    budget = Budget(trials=4, parallel=1, grace=10, reduction=2)
+    # One value is too few to tell; of two the better goes on, of three one, of four two.
+    assert expected_trials(budget, 15) == [(0, 10, 4), (10, 15, 1 + 1 / 2 + 1 / 3 + 1 / 2)]
+    assert expected_trials(Budget(trials=4, stopping="none"), 15) == [(0, 15, 4)]
+    # With all at once, nobody has anyone to be compared with.
+    assert expected_trials(Budget(trials=4, parallel=4, grace=10), 15) == [(0, 10, 4), (10, 15, 4)]
