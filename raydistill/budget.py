@@ -6,9 +6,9 @@ How long a student of a set is trained, and which networks are, is part of what 
 import math
 from collections.abc import Callable, Mapping
 
+from raydistill.costs import Forecast, duration
 from raydistill.errors import ConfigError
 from raydistill.expert_stage import wanted
-from raydistill.plan import Forecast, duration
 from raydistill.search.definition import Search
 from raydistill.search.lengths import shortened
 
@@ -37,15 +37,15 @@ def share_within(minutes: float, searches: Mapping[str, Search], forecast: Calla
         ConfigError: the shortest lengths take longer.
     """
 
-    def stages(share: float) -> dict[str, float]:
+    def at(share: float) -> dict[str, float]:
         short = {name: shortened(search, share) for name, search in searches.items()}
-        return _stages(short, {name: forecast(name, search) for name, search in short.items()})
+        return stages(short, {name: forecast(name, search) for name, search in short.items()})
 
     if math.isnan(minutes):
         raise ConfigError("--budget nan: give a number of minutes")
-    if sum(stages(1).values()) <= 60 * minutes:
+    if sum(at(1).values()) <= 60 * minutes:
         return 1.0
-    least = stages(0)
+    least = at(0)
     if sum(least.values()) > 60 * minutes:
         told = ", ".join(f"{stage} {duration(seconds)}" for stage, seconds in least.items() if seconds >= 1)
         raise ConfigError(
@@ -55,14 +55,14 @@ def share_within(minutes: float, searches: Mapping[str, Search], forecast: Calla
     low, high = 0.0, 1.0
     for _ in range(STEPS):
         share = (low + high) / 2
-        if sum(stages(share).values()) <= 60 * minutes:
+        if sum(at(share).values()) <= 60 * minutes:
             low = share
         else:
             high = share
     return low
 
 
-def _stages(searches: Mapping[str, Search], forecasts: Mapping[str, Forecast]) -> dict[str, float]:
+def stages(searches: Mapping[str, Search], forecasts: Mapping[str, Forecast]) -> dict[str, float]:
     """Seconds of each stage of all; experts that several searches share are trained once."""
     seconds: dict[str, float] = {}
     trained = []

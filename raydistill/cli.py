@@ -177,28 +177,35 @@ def plan(
 
     Example: raydistill plan searches/nas_mnist.py:study --data-root DIR --simulate 1,8,64,256,1000
     """
-    from raydistill import definitions, expert_stage, plan, results, simulation
+    from raydistill import budget, costs, definitions, results, simulation
+    from raydistill.search.definition import Search
     from raydistill.track import Progress
 
     sizes = simulation.sizes(simulate) if simulate else []
-
-    search = definitions.load(given, settings or [])
-    with interruptible(), cli_run.runtime(address) as runtime:
-        from raydistill.stages import Experiment
-
-        results.fetch(out / search.name)
-        experiment = Experiment(search, out / search.name, runtime, Progress(quiet=True), data_root)
-        experiment.check()
-        experiment.settle()
-        untrained = expert_stage.missing(search, experiment.run, experiment.data)
-        found = plan.forecast(experiment.search, experiment.data, runtime, data_root, untrained=untrained)
+    options = Options(out, data_root, address, False, None, as_json, False)
+    found = definitions.load_any(given, settings or [])
+    if sizes and not isinstance(found, Search):
+        found = definitions.load(given)  # which says to name one
+    with interruptible(), cli_run.runtime(address) as runtime, cli_run.closing(Progress(quiet=as_json)) as progress:
+        parts = {"": found} if isinstance(found, Search) else cli_run.ready(found, runtime, progress, options)
+        for search in parts.values():
+            results.fetch(out / search.name)
+        settled, forecast = cli_run.forecasts(parts, runtime, progress, options)
+        told = {name: forecast(name, search) for name, search in settled.items()}
         handing = simulation.handing(runtime) if sizes else 0.0
-    simulated = [simulation.simulate(found.costs, search.budget.parallel, size, handing) for size in sizes]
+    if not isinstance(found, Search):
+        stages = budget.stages(settled, told)
+        if as_json:
+            print(json.dumps({"parts": {n: c.to_json() for n, c in told.items()}, "seconds": sum(stages.values())}))
+        else:
+            costs.show_parts(told, stages)
+        return
+    simulated = [simulation.simulate(told[""].costs, found.budget.parallel, size, handing) for size in sizes]
     if as_json:
         rows = [one._asdict() for one in simulated]
-        print(json.dumps(found.to_json() | ({"driver_seconds": handing, "simulated": rows} if rows else {})))
+        print(json.dumps(told[""].to_json() | ({"driver_seconds": handing, "simulated": rows} if rows else {})))
     else:
-        plan.show(found)
+        costs.show(told[""])
         simulation.show(simulated, handing)
 
 

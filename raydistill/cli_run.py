@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from raydistill.errors import ConfigError, DataError, RaydistillError
 from raydistill.interrupts import Interrupted, interrupted, interruptible
 
 if TYPE_CHECKING:
+    from raydistill.costs import Forecast
     from raydistill.search.definition import Search
     from raydistill.search.reproduction import Reproduction
     from raydistill.stages import Experiment
@@ -121,7 +122,6 @@ def reproduce(found: "Reproduction", options: Options, budget: float | None, giv
     from raydistill import definitions, results
     from raydistill.report.seed_report import write_page
     from raydistill.search.reproduction import Reproduction
-    from raydistill.stages import Experiment
     from raydistill.track import Progress
 
     whole = definitions.load_any(given)  # as the file has it: the page says what was changed
@@ -131,16 +131,7 @@ def reproduce(found: "Reproduction", options: Options, budget: float | None, giv
         results.check_fresh(options.out / search.name, options.resume)
     failed: dict[str, str] = {}
     with interruptible(), runtime(options.address) as computes, closing(Progress(options.quiet)) as progress:
-        parts: dict[str, Search] = {}
-        for name, search in found.parts.items():
-            try:
-                Experiment(search, options.out / search.name, computes, progress, options.data_root).check(STAGES)
-                parts[name] = search
-            except (DataError, ConfigError) as error:
-                progress.note(f"{name} is left out: {error}")
-                lacking = error
-        if not parts:
-            raise lacking
+        parts = ready(found, computes, progress, options)
         if budget is not None:
             parts = fitted(parts, budget, computes, progress, options, options.out / found.name, whole=True)
         for name, search in parts.items():
@@ -158,6 +149,27 @@ def reproduce(found: "Reproduction", options: Options, budget: float | None, giv
         print(f"Page  {page}")
     if failed:
         raise RaydistillError("; ".join(f"{name}: {message}" for name, message in failed.items()))
+
+
+def ready(found: "Reproduction", computes: Any, progress: Any, options: Options) -> "dict[str, Search]":
+    """Its parts whose data are there; what the others lack is told.
+
+    Raises:
+        DataError, ConfigError: no part can be run.
+    """
+    from raydistill.stages import Experiment
+
+    parts = {}
+    for name, search in found.parts.items():
+        try:
+            Experiment(search, options.out / search.name, computes, progress, options.data_root).check(STAGES)
+            parts[name] = search
+        except (DataError, ConfigError) as error:
+            progress.note(f"{name} is left out: {error}")
+            lacking = error
+    if not parts:
+        raise lacking
+    return parts
 
 
 def _again(options: Options, settings: Sequence[str], seed: int | None, budget: float | None) -> str:
@@ -220,7 +232,17 @@ def fitted(
 
 def _share(searches: "Mapping[str, Search]", minutes: float, computes: Any, progress: Any, options: Options) -> float:
     """The share of these searches' lengths that fits into the time."""
-    from raydistill import budget, expert_stage, plan
+    from raydistill import budget
+
+    settled, forecast = forecasts(searches, computes, progress, options)
+    return budget.share_within(minutes, settled, forecast)
+
+
+def forecasts(
+    searches: "Mapping[str, Search]", computes: Any, progress: Any, options: Options
+) -> "tuple[dict[str, Search], Callable[[str, Search], Forecast]]":
+    """The searches as they will be run, and what each would cost, also at other lengths; what is alike is timed once."""
+    from raydistill import expert_stage, plan
     from raydistill.stages import Experiment
 
     known: plan.Known = {}
@@ -231,15 +253,14 @@ def _share(searches: "Mapping[str, Search]", minutes: float, computes: Any, prog
         experiment.check(STAGES)
         experiment.settle()
         experiments[name] = experiment
-        untrained[name] = expert_stage.missing(search, experiment.run, experiment.data)
+        untrained[name] = expert_stage.missing(experiment.search, experiment.run, experiment.data)
 
-    def forecast(name: str, search: "Search") -> "plan.Forecast":
+    def forecast(name: str, search: "Search") -> "Forecast":
         if search == experiments[name].search:
             progress.note(f"timing pieces of {search.name}")
-        data = experiments[name].data
-        return plan.forecast(search, data, computes, options.data_root, known, untrained[name])
+        return plan.forecast(search, experiments[name].data, computes, options.data_root, known, untrained[name])
 
-    return budget.share_within(minutes, {name: one.search for name, one in experiments.items()}, forecast)
+    return {name: one.search for name, one in experiments.items()}, forecast
 
 
 def _arrive(options: Options, *searches: "Search") -> None:

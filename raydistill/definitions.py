@@ -31,7 +31,7 @@ def load(given: str, settings: Sequence[str] = (), seed: int | None = None) -> S
     found = load_any(given, settings, seed)
     if isinstance(found, Reproduction):
         raise ConfigError(
-            f"{given} holds several searches, which only `raydistill run` does together; name one of them: "
+            f"{given} holds several searches, which only `raydistill run` and `plan` take together; name one of them: "
             f"{', '.join(f'{given}:{name}' for name in found.parts)}"
         )
     return found

@@ -9,11 +9,12 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from raydistill import expert_stage, registry
+from raydistill.costs import Cost, Forecast
 from raydistill.data.images import DeviceImages
 from raydistill.data.load import TrainData, load_test
 from raydistill.distill import loop
@@ -37,51 +38,6 @@ AT_ONCE = "at once"
 GPU_TAKEN, GPU_TOTAL = "gpu_taken", "gpu_total"
 JUDGED = 500
 "Images that a test pass is timed on."
-
-
-class Cost(NamedTuple):
-    """One line of the forecast."""
-
-    stage: str
-    what: str
-    times: float
-    "How often; of what may be stopped early, how often it is expected."
-    each: float
-    "Seconds."
-    at_once: int
-    "Workers that share it."
-    pieces: int = 1
-    "Into how many pieces it falls that different workers can do."
-    kinds: tuple[float, ...] = ()
-    "Seconds of the kinds that ``each`` is the mean of, equally many of each."
-
-    @property
-    def seconds(self) -> float:
-        """Of wall time."""
-        return self.times * self.each / self.at_once
-
-
-class Forecast(NamedTuple):
-    """What ``raydistill plan`` says."""
-
-    costs: list[Cost]
-    disk: int
-    "Bytes of expert trajectories."
-    disk_peak: int
-    "The most that they take while they are trained."
-    memory: int
-    "Bytes that a worker had come to need after it was timed."
-
-    @property
-    def seconds(self) -> float:
-        """Of wall time, all stages."""
-        return sum(cost.seconds for cost in self.costs)
-
-    def to_json(self) -> dict[str, Any]:
-        """For machines."""
-        rows = [cost._asdict() | {"seconds": cost.seconds} for cost in self.costs]
-        disk = {"disk_bytes": self.disk, "disk_peak_bytes": self.disk_peak}
-        return {"costs": rows, "seconds": self.seconds, **disk, "memory_bytes": self.memory}
 
 
 Known = dict[str, dict[str, float]]
@@ -375,30 +331,3 @@ class _StandIn:
     def snapshot(self, epoch: int) -> torch.Tensor:
         """Parameters [P] that move a little each epoch."""
         return self.start + 1e-3 * epoch * torch.randn(self.start.shape, generator=torch_generator(0, "stand-in"))
-
-
-def show(found: Forecast) -> None:
-    """Print the forecast for a person."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("stage", "what", "how often", "seconds each", "at once", "wall time", box=None)
-    for cost in found.costs:
-        cells = (f"{cost.times:.4g}", f"{cost.each:.3g}", str(cost.at_once), duration(cost.seconds))
-        table.add_row(cost.stage, cost.what, *cells)
-    table.add_section()
-    table.add_row("all", "", "", "", "", duration(found.seconds))
-    Console().print(table)
-    disk = f"disk for experts {found.disk / 1e9:.2f} GB, while they are trained {found.disk_peak / 1e9:.2f} GB"
-    print(f"memory of a worker {found.memory / 1e9:.1f} GB; {disk}")
-
-
-def duration(seconds: float) -> str:
-    """``3 min 20 s`` and the like."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min"

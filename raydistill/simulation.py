@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from raydistill.artifacts import COMPLETED, Unit
+from raydistill.costs import Cost, duration
 from raydistill.errors import ConfigError
 from raydistill.nas.schedule import Dry, dry_run
-from raydistill.plan import Cost, duration
 from raydistill.runtime.base import Runtime
 
 TRIED = 200

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from raydistill import budget, plan
+from raydistill.costs import Cost, Forecast
 from raydistill.distill.datadam import DataDAM
 from raydistill.errors import ConfigError
-from raydistill.plan import Cost, Forecast
 from raydistill.search.definition import Search
 from raydistill.search.lengths import lengths, shortened
 

@@ -52,6 +52,21 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+def test_what_all_parts_cost(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ("plan", file, "--out", tmp_path / "runs", "--address", "in-process")
+    said = call(capsys, *args, "--json")
+    assert said.code == 0, said.err
+    document = json.loads(said.out)
+    assert list(document["parts"]) == ["mnist_datadam", "mnist_datadam_noise"], "the data of the third are not there"
+    assert document["seconds"] == pytest.approx(sum(part["seconds"] for part in document["parts"].values()))
+    shown = call(capsys, *args)
+    assert (shown.code, "mhist_datadam is left out: " in shown.err) == (0, True)
+    assert "together" in shown.out
+    refused = call(capsys, *args, "--simulate", "8")
+    assert (refused.code, "name one of them" in refused.err) == (2, True)
+    assert not (tmp_path / "runs").exists(), "nothing is written before a search starts"
+
+
 def test_a_file_of_several_searches(file: Path) -> None:
     found = definitions.load_any(str(file), ["distill.iterations=2"], seed=3)
     assert isinstance(found, Reproduction)

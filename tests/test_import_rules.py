@@ -13,7 +13,7 @@ import raydistill
 
 ROOT = Path(raydistill.__file__).parent
 LAYERS = (
-    ("config", "registry", "errors", "interrupts", "seeding", "precision", "provenance"),
+    ("config", "costs", "registry", "errors", "interrupts", "seeding", "precision", "provenance"),
     ("storage",),
     ("artifacts",),
     ("models", "data"),

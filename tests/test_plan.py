@@ -139,10 +139,3 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     document = json.loads(said.out)
     assert document["seconds"] == pytest.approx(sum(row["seconds"] for row in document["costs"]))
     assert not (tmp_path / "runs").exists(), "nothing is written before a search starts"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (61, "1 min 1 s"), (3600, "1 h 0 min"), (9000, "2 h 30 min")]
-)
-def test_duration(seconds: float, text: str) -> None:
-    assert plan.duration(seconds) == text

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from raydistill import simulation
+from raydistill.costs import Cost
 from raydistill.errors import ConfigError
 from raydistill.models import GRID
 from raydistill.nas.rank import Item, distinct, plan
 from raydistill.nas.schedule import dry_run, largest_first, operations
 from raydistill.nas.space import NASConfig
-from raydistill.plan import Cost
 from raydistill.runtime.local import Local
 from raydistill.simulation import simulate
 from tests.evaluate.test_students import a_set
