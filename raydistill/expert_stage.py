@@ -29,6 +29,7 @@ from raydistill.models import build
 from raydistill.models.flat import Layout
 from raydistill.runtime.base import Runtime, Share
 from raydistill.search.definition import Search
+from raydistill.seeding import numpy_generator
 
 WATCH_SECONDS = 1.0
 
@@ -146,6 +147,9 @@ def run_experts(
         "epochs": want.epochs,
         "root": storage.address(place.root),
     }
+    if beside is None:
+        # Runs that share the cache would otherwise all wait for the trajectory that one of them is training.
+        todo = numpy_generator(0, "order", run.name).permutation(todo).tolist()
     items: list[dict[str, Any]] = [{"index": index} for index in todo]
     work: Callable[..., dict[str, Any]] = train_item
     if beside is not None:

@@ -196,11 +196,10 @@ def test_a_disk_that_fills_up_stops_the_job_and_what_is_done_is_kept(
     assert said.code == 1, "it had begun"
     assert "No space left on device; free space or choose another --out" in said.err
     assert said.err.strip().count("\n") == 0
-    assert sorted(bytes_of(out)) == ["0000"]
-    before = stamps(out)
+    ((done, before),) = stamps(out).items()
     monkeypatch.setattr(artifacts, "save_file", save)
     assert call(capsys, "experts", file, "--out", out, *COMMON).code == 0
-    assert stamps(out)["0000"] == before["0000"]
+    assert stamps(out)[done] == before
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
 
@@ -214,6 +213,23 @@ def test_options_work_from_the_command_line(
     said = call(capsys, "distill", file, "--out", out, *tiny, *COMMON)
     assert said.code == 0, said.err
     assert artifacts.Unit(out / "tiny" / "units" / "distill" / "final").status == artifacts.COMPLETED
+
+
+def test_runs_that_share_a_cache_do_not_all_want_the_same_trajectory(file: Path, tmp_path: Path) -> None:
+    class Noting(Local):
+        def map(self, function: Any, items: Any, *more: Any, **named: Any) -> Any:
+            orders.append([item["index"] for item in items])
+            yield from super().map(function, items, *more, **named)
+
+    orders: list[list[int]] = []
+    changed = {"space": {}, "distill.experts.count": 8, "distill.experts.epoch_steps": 1}
+    search = definitions.load(str(file)).override({**changed, "distill.experts.curriculum": None})
+    data = load_train(search.data)
+    for run in ("a/one", "b/other", "c/one"):
+        expert_stage.run_experts(search, tmp_path / run, data, Noting(), Progress(quiet=True))
+    assert orders[0] == orders[2] != orders[1]
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(8))
+    assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
 
 
 def test_longer_trajectories_go_on_and_the_space_says_how_long(
