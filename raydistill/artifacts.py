@@ -195,8 +195,7 @@ class Unit:
     """One piece of work that is done once: a trial, the final distillation, one evaluation, one NAS network.
 
     ``unit.json`` holds what it is and what became of it, ``history.jsonl`` its numbers over steps. A unit is named by what
-    it computes; one whose status is final is never run again, a failed one only
-    on request. Trackers and the report read units and nothing else.
+    it computes. Trackers and the report read what was done from units alone.
 
     Args:
         directory: ``RUN/units/KIND/NAME``.
@@ -211,7 +210,7 @@ class Unit:
 
     @property
     def kind(self) -> str:
-        """``trial``, ``distill``, ``evaluate`` or ``nas``."""
+        """``experts``, ``trial``, ``distill``, ``rates``, ``evaluate``, ``nas`` or ``confirm``."""
         return self.directory.parent.name
 
     @property
@@ -229,7 +228,7 @@ class Unit:
         return self.read().get("status")
 
     def begin(self, fingerprint: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """Note that the unit runs; keeps what an earlier attempt of the same fingerprint recorded.
+        """Note that the unit runs; of an earlier attempt of the same fingerprint its notes are kept.
 
         Args:
             fingerprint: of everything that its result depends on.
@@ -310,11 +309,6 @@ def units(run: Path, kind: str | None = None) -> Iterator[Unit]:
     """The begun units of a run folder in name order, of one kind or of all."""
     for file in sorted((run / "units").glob(f"{kind or '*'}/*/unit.json")):
         yield Unit(file.parent)
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """``float32`` for ``torch.float32``."""
-    return str(dtype).removeprefix("torch.")
 
 
 def folder_exists(path: Path) -> bool:

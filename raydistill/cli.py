@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -183,10 +184,9 @@ def plan(
 
     sizes = simulation.sizes(simulate) if simulate else []
     options = Options(out, data_root, address, False, None, as_json, False)
-    found = definitions.load_any(given, settings or [])
-    if sizes and not isinstance(found, Search):
-        found = definitions.load(given)  # which says to name one
-    with interruptible(), cli_run.runtime(address) as runtime, cli_run.closing(Progress(quiet=as_json)) as progress:
+    load = definitions.load if sizes else definitions.load_any  # one search can be simulated at a time
+    found = load(given, settings or [])
+    with interruptible(), cli_run.runtime(address) as runtime, closing(Progress(quiet=as_json)) as progress:
         parts = {"": found} if isinstance(found, Search) else cli_run.ready(found, runtime, progress, options)
         for search in parts.values():
             results.fetch(out / search.name)
@@ -250,7 +250,7 @@ def evaluate(
     source: Annotated[
         str | None, typer.Option("--data", help="Data source to test on. [default: the set's own]")
     ] = None,
-    seed: Seed = None,
+    seed: Annotated[int, typer.Option("--seed", help="Names the students' networks and draws.")] = 0,
     data_root: DataRoot = None,
     address: Address = None,
     as_json: AsJson = False,
@@ -260,8 +260,8 @@ def evaluate(
     from raydistill.appraise import Appraisal
     from raydistill.track import Progress
 
-    appraisal = Appraisal(distilled_set, network, students, protocol, precision, source, seed or 0, data_root)
-    with interruptible(), cli_run.runtime(address) as runtime, cli_run.closing(Progress(quiet)) as progress:
+    appraisal = Appraisal(distilled_set, network, students, protocol, precision, source, seed, data_root)
+    with interruptible(), cli_run.runtime(address) as runtime, closing(Progress(quiet)) as progress:
         found = appraisal.run(runtime, progress)
     print(json.dumps(found) if as_json else appraisal.sentence(found))
 

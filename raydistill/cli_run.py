@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import closing, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +87,7 @@ def one(
     page: Path | None = None,
 ) -> None:
     """Run stages of one search and say what came of it; ``page``: the folder of the page that it is a part of."""
-    from raydistill import results
+    from raydistill import artifacts, results
     from raydistill.track import Progress
 
     _arrive(options, search)
@@ -98,9 +98,8 @@ def one(
             search = fitted({"": search}, budget, computes, progress, options, page, whole=False)[""]
         delivery, ui = _computed(search, stages, options, computes, progress)
     folder = options.out / search.name
-    final = results.update(folder)
     if options.as_json:
-        print(json.dumps(final, indent=2))
+        print(json.dumps(artifacts.read_json(folder / results.RESULTS), indent=2))
         return
     _conclude(folder, delivery, ui)
 
@@ -291,7 +290,7 @@ def _computed(
     experiment.check(stages)
     experiment.settle(stages)
     with results.only_one(folder):
-        known = results.open_run(search, folder, options.resume or earlier)
+        known = results.open_run(search, folder, options.resume or earlier, experiment.data.digest())
         return _tracked(experiment, stages, options, computes, progress, known)
 
 
@@ -381,12 +380,9 @@ def runtime(address: str | None) -> Iterator[Any]:
         return
     from raydistill.runtime.on_ray import connect
 
-    with redirect_stdout(sys.stderr):  # Ray says there which node died; stdout is for results
-        computes = connect(address, environment=worker_environment())
-        try:
-            yield computes
-        finally:
-            computes.close()
+    # Ray says on stdout which node died, and that is for results.
+    with redirect_stdout(sys.stderr), closing(connect(address, environment=worker_environment())) as computes:
+        yield computes
 
 
 @contextmanager
@@ -400,17 +396,5 @@ def metered(computes: Any, progress: Any, search: str) -> Iterator[Any]:
     from raydistill.display import Several
     from raydistill.runtime.gauges import Gauges
 
-    gauges = Gauges(search)
-    try:
+    with closing(Gauges(search)) as gauges:
         yield Several(progress, gauges)
-    finally:
-        gauges.close()
-
-
-@contextmanager
-def closing(progress: Any) -> Iterator[Any]:
-    """The display, closed at the end."""
-    try:
-        yield progress
-    finally:
-        progress.close()

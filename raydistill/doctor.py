@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,13 +62,9 @@ def generate_tiles(
 
     wanted, count = tiles.Wanted(train_images, test_images, side, seed), train_images + test_images
     tiles.check(folder, wanted)
-    progress = Progress()
-    with interruptible():
-        try:
-            progress.stage("tiles", count, "tiles")
-            tiles.generate(folder, wanted, lambda: progress.advance("tiles"))
-        finally:
-            progress.close()
+    with interruptible(), closing(Progress()) as progress:
+        progress.stage("tiles", count, "tiles")
+        tiles.generate(folder, wanted, lambda: progress.advance("tiles"))
     print(f"{count:,} generated tiles; use them with --data-root {shlex.quote(str(folder))}")
 
 
@@ -190,11 +187,8 @@ def _ray(address: str | None) -> Finding:
 
     started = time.monotonic()
     try:
-        runtime = connect(address)
-        try:
+        with closing(connect(address)) as runtime:
             places = runtime.capacity(1, 0)
-        finally:
-            runtime.close()
     except RaydistillError as error:
         return Finding("Ray", False, str(error))
     return Finding(

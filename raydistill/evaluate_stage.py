@@ -1,4 +1,4 @@
-"""The evaluate stage: students of the set and of what stands beside it, as units; the one place where test images are read.
+"""The evaluate stage: students of the set and of what stands beside it, as units, judged on the test images.
 
 A unit is an arm, a network and a table; its history has a line a student. One that another run in the same place has done
 is taken from it.
@@ -42,6 +42,7 @@ class EvaluateStage:
             path: where the set is; what it began with lies beside it.
             distilled: the set.
         """
+        self.test = load_test(self.search.data, self.data_root)
         todo = self._evaluations(distilled)
         items = [item for part in todo.values() for item in part]
         open_items = [item for item in items if not self._student_done(item)]
@@ -69,13 +70,12 @@ class EvaluateStage:
                 self.display.note(f"choosing the real images of {arm}, with a network trained for that")
         with threads(share.cpus):  # what k-center chooses depends on how sums are split
             sets = arms.sets_of(self.search.evaluate, distilled, initial, self.data, seed, wanted)
-        test = load_test(self.search.data, self.data_root)
-        costs = {item: self._operations(item, distilled, len(test)) for item in items}
+        costs = {item: self._operations(item, distilled, len(self.test)) for item in items}
         open_items = sorted(open_items, key=lambda item: -costs[item])  # so that workers end together
         shared = {
             "sets": sets,
             "data": self.data,
-            "test": test,
+            "test": self.test,
             "config": self.search.evaluate,
             "seed": seed,
         }
@@ -111,7 +111,7 @@ class EvaluateStage:
         """Unit name → its students; units of another set or protocol are begun anew, or taken from a run that has them."""
         parts: dict[str, list[arms.Item]] = {}
         taken: list[str] = []
-        for item in arms.items(self.search.evaluate, self.search.distill.network):
+        for item in arms.items(self.search.evaluate, arms.distilled_with(self.run)["network"]):
             parts.setdefault(self._evaluation(item).name, []).append(item)
         for part in parts.values():
             unit, arm = self._evaluation(part[0]), part[0].arm
@@ -121,7 +121,7 @@ class EvaluateStage:
                 "network": part[0].network,
                 "seed": self.search.seed,
             }
-            about |= {"data": self.search.data.to_json(), "draws": self.search.evaluate.random_draws, "arm": arm}
+            about |= {"data": self.search.data.to_json(), "test": self.test.digest(), "arm": arm}
             of_run = arm in ("distilled", "initial")
             if arm == "whole":  # no ipc changes it, but what is done already has the search's
                 about["set"] = self.search.distill.ipc
@@ -171,5 +171,6 @@ class EvaluateStage:
             seconds=metrics["seconds"],
             **({"classes": list(self.data.train.classes)} if "recall_0" in metrics else {}),
             **({"lr": students[0]["lr"], "lr_is": "learned"} if "lr" in students[0] else {}),
+            **({"diverged": diverged} if (diverged := sum("diverged" in run for run in students)) else {}),
             **rates.about(self.search, self.run, part[0]),
         )

@@ -140,18 +140,25 @@ class _Plan:
         """The final set; nothing where the best trial's is taken."""
         if self.search.space and not self.search.final:
             return
-        config = self.search.without_space().override(self.search.final).distill
+        config = self._final()
         timed = self._phases("distill", config, 1)
         for name, count in counts(config, config.iterations).items():
             self._add("distill", name, count, timed[name], 1)
 
+    def _final(self) -> MethodConfig:
+        return self.search.without_space().override(self.search.final).distill
+
     def evaluate(self, tests: int) -> None:
         """Students of every arm; an arm's are timed on as many images as it has."""
-        config, distill = self.search.evaluate, self.search.distill
+        config, distill = self.search.evaluate, self._final()
         items = arms.items(config, distill.network)
         for first in {item.name: item for item in items}.values():
             students = sum(item.name == first.name for item in items) + len(arms.rates_of(first, config))
-            of = None if first.arm == "whole" else distill
+            of: MethodConfig | None = distill
+            if first.arm in ("random", "herding", "kcenter"):  # stored images are not cut into several
+                of = distill.model_copy(update={"factor": 1})
+            elif first.arm == "whole":
+                of = None
             protocol = arms.protocol_of(first.arm, config, first.table)
             each = self._student("evaluate", first.network, protocol, of, tests, len(items))
             table = f" ({first.table})" if first.table else ""
@@ -164,7 +171,7 @@ class _Plan:
         if config is None:
             return
         listed = rank.distinct(rank.networks(config, train.shape))
-        names = listed or [self.search.distill.network]
+        names = listed or [self._final().network]
         workers, val = len(names), len(self.data.val)
         # Early stopping takes as many steps on as many images as the set.
         small = sum(len(config.seeds(proxy)) for proxy in config.proxies if proxy != "whole")
@@ -172,7 +179,7 @@ class _Plan:
         confirm = config.protocol.model_copy(update={"epochs": config.confirm_epochs})
         each: dict[str, list[float]] = {"small": [], "whole": [], "confirm": []}
         for name in names:
-            each["small"].append(self._student("nas", name, config.protocol, self.search.distill, val, workers))
+            each["small"].append(self._student("nas", name, config.protocol, self._final(), val, workers))
             if "whole" in config.baselines:
                 each["whole"].append(self._student("nas", name, whole, None, val, workers))
             if config.confirm:

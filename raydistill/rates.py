@@ -39,7 +39,7 @@ def choose(
     parts = {item.name: item for item in items if arms.rates_of(item, search.evaluate)}
     todo = []
     for name, item in parts.items():
-        unit, mark = _unit(run, name), _fingerprint(search, run, item)
+        unit, mark = _unit(run, name), _fingerprint(run, item)
         if unit.read().get("fingerprint") != mark:
             artifacts.remove(unit.directory)
             about = {"set": item.arm, "network": item.network, "table": item.table}
@@ -55,7 +55,7 @@ def choose(
         item, lr = todo[index]
         _unit(run, item.name).log(1 + arms.rates_of(item, search.evaluate).index(lr), found)
         display.advance("rates", 1, f"{item.arm} on {item.network}, rate {lr:g}: {100 * found['val_accuracy']:.2f} %")
-    return {name: _conclude(_unit(run, name), item, search) for name, item in parts.items()}
+    return {name: _conclude(_unit(run, name)) for name in parts}
 
 
 def about(search: Search, run: Path, item: arms.Item) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def about(search: Search, run: Path, item: arms.Item) -> dict[str, Any]:
     return {"table": item.table, "lr": chosen["lr"], "lr_is": "chosen"}
 
 
-def _conclude(unit: Unit, item: arms.Item, search: Search) -> float:
+def _conclude(unit: Unit) -> float:
     if unit.status != COMPLETED:
         lines = unit.history()
         # What diverges answers the first class, which may be the larger one.
@@ -85,6 +85,6 @@ def _unit(run: Path, name: str) -> Unit:
     return Unit(run / "units" / "rates" / name)
 
 
-def _fingerprint(search: Search, run: Path, item: arms.Item) -> str:
+def _fingerprint(run: Path, item: arms.Item) -> str:
     """That of the students, whose unit has begun: what they depend on, the rates to choose from included."""
     return artifacts.fingerprint_of(Unit(run / "units" / "evaluate" / item.name).read()["fingerprint"], "rates")

@@ -23,7 +23,8 @@ SEARCH, RESULTS = "search.json", "results.json"
 OWN = {"experts": (), "search": ("space", "budget"), "distill": ("final",), "nas": ("nas",)}
 "Stage → the parts of a search that it alone looks at: run by itself, it may have others than the rest of its folder."
 RESOURCES = ("trials", "parallel", "cpus", "gpus", "accelerator", "final_cpus", "resources", "max_failures")
-"Fields of the budget that say how much is done and where; no result depends on them."
+"""Fields of the budget that say how much is done and where. No result that is there depends on them; ``parallel`` decides
+what the trials to come are suggested from."""
 
 
 def fetch(run: Path) -> None:
@@ -32,14 +33,25 @@ def fetch(run: Path) -> None:
         storage.fetch(run / name)
 
 
-def open_run(search: Search, run: Path, resume: bool) -> dict[str, Any]:
+def open_run(search: Search, run: Path, resume: bool, images: str | None = None) -> dict[str, Any]:
     """Make the run folder, or take up an earlier one; returns its ``results.json`` so far.
 
+    Args:
+        search: the search.
+        run: its folder.
+        resume: whether there may be a run already.
+        images: ``TrainData.digest`` of what it is run on; ``None``: not compared.
+
     Raises:
-        ConfigError: the folder holds a run and ``resume`` was not asked for.
+        ConfigError: the folder holds a run and ``resume`` was not asked for, or one on other images.
     """
     check_fresh(run, resume)
     known = artifacts.read_json(run / RESULTS) if os.path.exists(run / RESULTS) else {}
+    if images is not None and begun(run) and known.get("images") not in (None, images):
+        raise ConfigError(
+            f"{storage.shown(run)} was made with other images than those that {search.data.source} has now; bring them back, "
+            "choose another --out, or remove the folder"
+        )
     artifacts.write_json(run / SEARCH, search.to_json())
     results = {
         **known,
@@ -51,6 +63,7 @@ def open_run(search: Search, run: Path, resume: bool) -> dict[str, Any]:
         "machine": provenance.machine(),
         "git_commit": provenance.git_commit(),
         "dataset": search.data.source,
+        "images": images or known.get("images"),
         "method": search.distill.method,
         "stages": known.get("stages", {}),
     }
@@ -251,6 +264,6 @@ def _evaluations(run: Path) -> list[dict[str, Any]]:
         }
         row |= dict.fromkeys(("balanced_accuracy", "auc", "majority_rate", "recall"))
         row |= as_fields(by_class(metrics, record.get("classes", ())))
-        row |= {name: record[name] for name in ("table", "lr", "lr_is", "taken_from") if name in record}
+        row |= {name: record[name] for name in ("table", "lr", "lr_is", "diverged", "taken_from") if name in record}
         rows.append({**row, "seconds": record["seconds"]})
     return rows

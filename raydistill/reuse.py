@@ -10,7 +10,7 @@ from raydistill.artifacts import Unit, read_json
 from raydistill.errors import ArtifactError
 from raydistill.evaluate import trained
 
-ALIKE = ("versions", "git_commit", "machine")
+ALIKE = ("versions", "git_commit", "machine", "images")
 "What two runs must have in common, as ``results.json`` says it, for the same work to give the same numbers."
 
 

@@ -39,7 +39,7 @@ class Experiment:
     Args:
         search: the resolved search.
         run: its run folder, opened by ``results.open_run``.
-        runtime: where work runs; ``None`` for stages that need none.
+        runtime: where work runs.
         display: told what happens.
         data_root: where real data are looked for first.
     """

@@ -324,13 +324,6 @@ def test_another_schema_is_refused(tmp_path: Path, schema: object) -> None:
 # --- names
 
 
-@pytest.mark.parametrize(
-    ("dtype", "name"), [(torch.float32, "float32"), (torch.bfloat16, "bfloat16"), (torch.uint8, "uint8")]
-)
-def test_dtype_name(dtype: torch.dtype, name: str) -> None:
-    assert artifacts.dtype_name(dtype) == name
-
-
 def test_fingerprint_of_parts_depends_on_each_and_on_their_borders() -> None:
     made = {
         artifacts.fingerprint_of(*parts) for parts in (("a", "b"), ("ab",), ("b", "a"), ("a", "b", 0), ("a", "b", 1))

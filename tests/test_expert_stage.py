@@ -54,7 +54,7 @@ search = Search(
     space={"distill.alpha": Float(low=0.0, high=0.5)},
     budget=Budget(trials=2, parallel=1, grace=2, startup=2, validation=protocol("fast", epochs=2, augment="none")),
     evaluate=EvaluateConfig(
-        protocol=protocol("fast", epochs=2, augment="none"), students=2, baselines=("initial", "random"), random_draws=1
+        protocol=protocol("fast", epochs=2, augment="none"), students=2, baselines=("initial", "random")
     ),
 )
 longer = search.override({"distill.max_start_epoch": 3})

@@ -54,6 +54,23 @@ def test_run_is_opened_twice_only_on_request(run: Path, search: Search) -> None:
     assert (run / "search.json").read_bytes() == before
 
 
+def test_a_run_goes_on_with_the_images_that_it_was_made_with(run: Path, search: Search) -> None:
+    assert results.open_run(search, run, resume=True, images="a")["images"] == "a"
+    assert results.open_run(search, run, resume=True)["images"] == "a"
+    unit(run, "trial", "0000")
+    with pytest.raises(ConfigError, match="was made with other images than those that digits has now"):
+        results.open_run(search, run, resume=True, images="b")
+    assert results.open_run(search, run, resume=True, images="a")["images"] == "a"
+
+
+def test_evaluations_are_of_the_network_that_was_chosen(run: Path) -> None:
+    evaluation(run, "distilled", [0.8])
+    final = Unit(run / "units" / "distill" / "final")
+    for network, rated in (("ConvNetD1", ["distilled"]), ("ConvNetD2", [])):
+        final.begin("f", {"distill.network": network}, {})
+        assert [row["set"] for row in results.update(run)["stages"].get("evaluate", [])] == rated
+
+
 def test_resume_keeps_what_is_known(run: Path, search: Search) -> None:
     first = results.update(run, mlflow={"run_id": "x"}, report="report/index.html")
     results.add_seconds(run, "search", 3.0)

@@ -104,6 +104,7 @@ def rewrite(file: Path, **changes: Any) -> None:
         lambda run, unit: rewrite(run / "results.json", git_commit="other"),
         lambda run, unit: rewrite(run / "results.json", machine="another, 9 cores"),
         lambda run, unit: rewrite(run / "results.json", versions={"torch": "1"}),
+        lambda run, unit: rewrite(run / "results.json", images="others"),
         lambda run, unit: (run / "results.json").write_text("[]"),
         lambda run, unit: (run / "results.json").unlink(),
         lambda run, unit: rewrite(unit.file, fingerprint="other"),

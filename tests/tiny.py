@@ -27,7 +27,6 @@ search = Search(
         protocol=protocol("fast", epochs=2),
         students=2,
         baselines=("random", "whole"),
-        random_draws=1,
         whole_epochs=1,
     ),
     nas=NASConfig(networks=("ConvNetD1", "ConvNetD2"), protocol=protocol("fast", epochs=1), confirm=0),

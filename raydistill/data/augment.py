@@ -81,16 +81,16 @@ def draw(strategy: str, n: int, size: tuple[int, int], generator: torch.Generato
     def uniform(rows: int) -> Tensor:
         return torch.rand(rows, columns, generator=generator)
 
-    def integers(low: int, high: int, side: int) -> Tensor:
+    def integers(low: int, high: int) -> Tensor:
         return torch.randint(low, high + 1, (1, columns), generator=generator).float()
 
     if family == "crop":
         shifts = [round_half_up(CROP_SHARE * side) for side in size]
-        return Draw(family, torch.cat([integers(-s, s, s) for s in shifts]))
+        return Draw(family, torch.cat([integers(-s, s) for s in shifts]))
     if family == "cutout":
         # The centre lies in 0..side, both included, when the square's side is even.
         tops = [side - round_half_up(CUTOUT_SHARE * side) % 2 for side in size]
-        return Draw(family, torch.cat([integers(0, t, t) for t in tops]))
+        return Draw(family, torch.cat([integers(0, t) for t in tops]))
     return Draw(family, uniform({"color": 3, "flip": 1, "scale": 2, "rotate": 1}[family]))
 
 

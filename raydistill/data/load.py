@@ -1,9 +1,10 @@
 """From a name to images: the training part (split into train and validation) and, apart from it, the test part.
 
 The two are separate calls on purpose. A search is handed what ``load_train`` returns and nothing else, so nothing in
-it can read the test set; only the final table calls ``load_test``.
+it can read the test set; ``load_test`` is for the final table, the network that NAS confirms, and for counting them (``plan``).
 """
 
+import hashlib
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -67,6 +68,10 @@ class TrainData(NamedTuple):
     "Pixel space → network input: a ``Normaliser``, or with ``zca`` a ``Whitener``."
     config: DataConfig | None = None
     "Where they come from; recorded with what is made of them."
+
+    def digest(self) -> str:
+        """Of all images and labels, 64 hex digits."""
+        return hashlib.sha256((self.train.digest() + self.val.digest()).encode()).hexdigest()
 
 
 def load_train(config: DataConfig, root: Path | None = None) -> TrainData:

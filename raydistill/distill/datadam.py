@@ -130,7 +130,7 @@ def matching_loss(real: Statistics, synthetic: Statistics, task_balance: float, 
 
 
 class DataDAMConfig(MethodConfig):
-    """DataDAM's settings; ``PRESETS`` holds the paper's, the released code's, the report's and our own."""
+    """DataDAM's settings; ``PRESETS`` holds the paper's, the released code's and the report's."""
 
     method: Literal["DataDAM"] = "DataDAM"
     "Sajedi et al., ICCV 2023."
@@ -355,7 +355,7 @@ def _joined(parts: Sequence[Statistics]) -> Statistics:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    # Sajedi et al., section 4.1.
+    # Sajedi et al., section 4.1; above fifty images a class they take lr_img 10.
     "paper": {"power": 4, "network": "ConvNetD3", "loss_scale": 1, "iterations": 8000, "lr_img": 1, "batch_real": 64},
     # The released code's defaults, which differ: exponent 1, batch norm, a factor of 100.
     "code": {"power": 1, "network": "ConvNetBN", "loss_scale": 100, "iterations": 20000, "lr_img": 1, "batch_real": 64},

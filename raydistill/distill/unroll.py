@@ -80,8 +80,6 @@ class Problem(NamedTuple):
     "θ* [P]."
     steps: Sequence[Step]
     keep: Keep
-    independent: bool = True
-    "Whether the logits of one image do not depend on the others of its batch (no batch norm)."
 
     @property
     def soft(self) -> bool:
@@ -113,11 +111,6 @@ def matching(problem: Problem, form: Form = "adjoint", window: int | None = None
         rate -= back.along
         adjoint = adjoint - problem.rate * back.theta
     return Matched(loss, images, labels, rate, path.last)
-
-
-def all_parameters(errors: Tensor) -> Tensor:
-    """MTT and DATM: every parameter counts."""
-    return torch.ones_like(errors, dtype=torch.bool)
 
 
 def drop_shallow(share: float) -> Keep:
@@ -181,9 +174,8 @@ def _loss(problem: Problem, last: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _parts(problem: Problem, step: Step) -> list[tuple[Tensor, Draw | None]]:
-    """The step's batch in pieces that fit a CPU's cache."""
-    whole = problem.images.device.type != "cpu" or not problem.independent
-    size = len(step.indices) if whole else CHUNK
+    """The step's batch in pieces that fit a CPU's cache; networks with batch norm have no trajectories (``Layout.of``)."""
+    size = CHUNK if problem.images.device.type == "cpu" else len(step.indices)
     parts = []
     for start in range(0, len(step.indices), size):
         draw = step.draw

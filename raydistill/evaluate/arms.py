@@ -42,7 +42,7 @@ class Item(NamedTuple):
 
 
 def items(config: EvaluateConfig, network: str) -> list[Item]:
-    """Every student of every arm, network and table, longest first, so that workers end together."""
+    """Every student of every arm, network and table."""
     found = []
     tables: dict[str, EvaluateConfig | Further] = {"": config, **config.also}
     for name, table in tables.items():
@@ -50,13 +50,20 @@ def items(config: EvaluateConfig, network: str) -> list[Item]:
         counts = {arm: config.whole_students if arm == "whole" else table.students for arm in arms}
         nets = table.networks or (network,)
         found += [Item(arm, net, i, name) for net in nets for arm in arms for i in range(counts[arm])]
-    return sorted(found, key=lambda item: item.arm != "whole")
+    return found
+
+
+def distilled_with(run: Path) -> dict[str, Any]:
+    """The settings that a run folder's set was distilled with, whatever was searched; before that the search's own."""
+    used = Unit(run / "units" / "distill" / "final").read().get("params", {})
+    own = read_json(run / "search.json")["distill"]
+    return {**own, **{path.removeprefix("distill."): value for path, value in used.items()}}
 
 
 def rated(run: Path) -> list[Unit]:
     """The units of a run folder that its ``search.json`` asks for; those of other networks, arms or tables are left aside."""
     search = read_json(run / "search.json")
-    wanted = {item.name for item in items(EvaluateConfig.parse(search["evaluate"]), search["distill"]["network"])}
+    wanted = {item.name for item in items(EvaluateConfig.parse(search["evaluate"]), distilled_with(run)["network"])}
     return [unit for unit in units(run, "evaluate") if unit.name in wanted]
 
 
@@ -93,7 +100,7 @@ def sets_of(
     seed: int,
     wanted: Container[Arm] | None = None,
 ) -> dict[str, list[DistilledSet]]:
-    """The sets behind each arm but ``whole``: one, or for ``random`` several draws that students are spread over.
+    """The sets behind each arm but ``whole``: one, or for ``random`` a draw for each student.
 
     ``wanted``: the arms that are asked for beside ``distilled``; ``None``: all.
     """
@@ -105,7 +112,8 @@ def sets_of(
         if arm == "initial":
             sets[arm] = [initial]
             continue
-        draws = config.random_draws if arm == "random" else 1
+        # A draw for each student: students of one draw would not be independent, and the interval too narrow.
+        draws = config.most_students("random") if arm == "random" else 1
         sets[arm] = [
             real_set(arm, data, ipc, config.protocol.augment, derive(seed, "arm", arm, draw)) for draw in range(draws)
         ]
@@ -134,15 +142,16 @@ def rate_item(
         lr: the learning rate that was chosen for this arm, network and table; ``None``: the protocol's or the set's own.
 
     Returns:
-        ``accuracy`` in [0, 1], ``seconds`` of training, for two classes what ``two_class_scores`` gives, and ``lr`` where it is
-        the set's own, learned with it.
+        ``accuracy`` in [0, 1], ``seconds`` of training, for two classes what ``two_class_scores`` gives, ``lr`` where it is
+        the set's own, learned with it, and ``diverged`` where outputs are no numbers.
     """
     net, seconds, used = _student(
         sets, data, config, derive(seed, "student", student), arm, network, student, table, lr, device
     )
     judged = judge(net, DeviceImages(test, data.encoding, device))
     learned = lr is None and used != protocol_of(arm, config, table).lr
-    return {**judged.scores(), "seconds": seconds, **({"lr": used} if learned else {})}
+    found = {**judged.scores(), "seconds": seconds, **({"lr": used} if learned else {})}
+    return found | ({"diverged": 1.0} if judged.diverged else {})
 
 
 def try_rate(
@@ -166,8 +175,7 @@ def try_rate(
     """
     net, seconds, _ = _student(sets, data, config, derive(seed, "rate"), arm, network, 0, table, lr, device)
     judged = judge(net, DeviceImages(data.val, data.encoding, device))
-    diverged = float(not judged.logits.isfinite().all())
-    return {"lr": lr, "val_accuracy": judged.accuracy, "seconds": seconds, "diverged": diverged}
+    return {"lr": lr, "val_accuracy": judged.accuracy, "seconds": seconds, "diverged": float(judged.diverged)}
 
 
 def _student(

@@ -91,11 +91,10 @@ class EvaluateConfig(Config):
         "whole",
     )
     """Sets of the same size to stand beside the distilled one: ``initial`` is what the distillation began with, labels
-    included (with soft labels: what these alone are worth); ``whole`` is all real training images."""
-    random_draws: int = Field(3, ge=1)
-    "Different random sets; students are spread over them."
+    included (with soft labels: what these alone are worth); ``whole`` is all real training images. Each student of ``random``
+    has a draw of its own."""
     whole_epochs: int = Field(10, ge=1)
-    "Epochs of the ``whole`` baseline (its batches, rate and augmentation are the protocol's)."
+    "Epochs, one pass more, of the ``whole`` baseline (its batches, rate and augmentation are the protocol's)."
     whole_students: int = Field(1, ge=1)
     "Networks trained on the whole set; each costs a full training."
     also: dict[str, Further] = {}
@@ -123,6 +122,11 @@ class EvaluateConfig(Config):
     def arms(self) -> tuple[Baseline, ...]:
         """Every baseline of any table, each once."""
         return tuple(dict.fromkeys([*self.baselines, *(b for table in self.also.values() for b in table.baselines)]))
+
+    def most_students(self, arm: Baseline) -> int:
+        """Of a baseline's students in the table that has most of them."""
+        tables: list[EvaluateConfig | Further] = [self, *self.also.values()]
+        return max((table.students for table in tables if arm in table.baselines), default=1)
 
     @property
     def every_network(self) -> tuple[str, ...]:

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raydistill.models.fit import answers
+
 
 def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
     """Student's t interval for the mean of independent values; (nan, nan) for fewer than two."""
@@ -45,9 +47,11 @@ def two_class_scores(logits: Tensor, labels: Tensor) -> dict[str, float]:
     from sklearn.metrics import recall_score, roc_auc_score
 
     truth = labels.numpy()
-    recalls = recall_score(truth, logits.argmax(1).numpy(), labels=[0, 1], average=None)
-    positive = torch.softmax(logits.double(), 1)[:, 1].nan_to_num(0.5).numpy()  # of a network that diverged
-    values = (recalls.mean(), roc_auc_score(truth, positive), *recalls, np.bincount(truth).max() / len(truth))
+    recalls = recall_score(truth, answers(logits).numpy(), labels=[0, 1], average=None)
+    # The order of probabilities, which would all be 1 for confident networks; of outputs that are no numbers none.
+    margins = (logits[:, 1] - logits[:, 0]).double()
+    margins = torch.where(margins.isfinite(), margins, 0.0)
+    values = (recalls.mean(), roc_auc_score(truth, margins.numpy()), *recalls, np.bincount(truth).max() / len(truth))
     return {name: float(value) for name, value in zip(TWO_CLASS, values, strict=True)}
 
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from raydistill.data.distilled import DistilledSet
-from raydistill.data.images import DeviceImages, Encoding, ImageSet
+from raydistill.data.images import DeviceImages, ImageSet
 from raydistill.evaluate.protocol import Protocol
 from raydistill.evaluate.scores import two_class_scores
 from raydistill.models import build
-from raydistill.models.fit import EncodedImages, Fit, Trainable, predict
+from raydistill.models.fit import EncodedImages, Fit, Trainable, answers, predict
 from raydistill.seeding import derive
 
 
@@ -21,11 +21,16 @@ class Trained(NamedTuple):
     """One student's result on the images that it was judged on."""
 
     accuracy: float
-    "In [0, 1]."
+    "In [0, 1]; where the outputs are no numbers nothing is right."
     logits: Tensor
     "float32 [N, C]."
     labels: Tensor
     "int64 [N]."
+
+    @property
+    def diverged(self) -> bool:
+        """Whether some of its outputs are no numbers."""
+        return not bool(self.logits.isfinite().all())
 
     def scores(self) -> dict[str, float]:
         """``accuracy``, and for two classes what ``two_class_scores`` gives beside it."""
@@ -77,7 +82,7 @@ def judge(net: torch.nn.Module, on: DeviceImages) -> Trained:
     """Test a network on real images, in float32."""
     logits = predict(net, on)
     labels = on.labels.cpu()
-    return Trained(float((logits.argmax(1) == labels).double().mean()), logits, labels)
+    return Trained(float((answers(logits) == labels).double().mean()), logits, labels)
 
 
 def rate(
@@ -116,18 +121,3 @@ def judged(
         for i in range(students)
     )
     return [judge(net, real) for net in nets]
-
-
-def rate_whole(
-    train: ImageSet,
-    encoding: Encoding,
-    on: ImageSet,
-    network: str,
-    protocol: Protocol,
-    seed: int,
-    device: torch.device | str = "cpu",
-) -> Trained:
-    """One student trained on real images, judged on ``on``."""
-    real = DeviceImages(train, encoding, device)
-    net = train_student(real, real.shape, len(real.classes), network, protocol, seed, device)
-    return judge(net, DeviceImages(on, encoding, device))

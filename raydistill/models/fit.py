@@ -211,6 +211,14 @@ def at_once(images: Tensor, most: int) -> int:
     return max(1, min(most, MOST_PIXELS // (images.shape[-2] * images.shape[-1])))
 
 
+def answers(logits: Tensor) -> Tensor:
+    """The class that each row of logits [N, C] names; −1 where they are no numbers.
+
+    The largest of those would be the first class, and of a network that diverged every answer: as good as the share of it.
+    """
+    return torch.where(logits.isfinite().all(1), logits.argmax(1), -1)
+
+
 def accuracy(net: nn.Module, data: Trainable) -> float:
     """Share of images classified right, in [0, 1]."""
-    return float((predict(net, data).argmax(1) == data.labels.cpu()).double().mean())
+    return float((answers(predict(net, data)) == data.labels.cpu()).double().mean())

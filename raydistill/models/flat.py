@@ -17,10 +17,6 @@ class Slot(NamedTuple):
 
     name: str
     shape: tuple[int, ...]
-    offset: int
-    "Of its first element."
-    depth: int
-    "Index of its layer (convolution with its norm, or linear), counted from the input."
 
 
 class Layout:
@@ -36,7 +32,7 @@ class Layout:
 
     @classmethod
     def of(cls, net: nn.Module) -> "Layout":
-        """The layout of ``net``; a new layer begins with each weight of two dimensions or more.
+        """The layout of ``net``.
 
         Raises:
             ConfigError: the network keeps running statistics, which a vector of parameters does not hold.
@@ -46,12 +42,7 @@ class Layout:
                 f"{type(net).__name__} keeps running statistics (batch norm), which trajectories do not hold; "
                 "use instance, layer or group norm, such as ConvNetD3"
             )
-        slots, offset, depth = [], 0, -1
-        for name, parameter in net.named_parameters():
-            depth += parameter.ndim > 1 and name.endswith("weight") and not _is_norm(net, name)
-            slots.append(Slot(name, tuple(parameter.shape), offset, depth))
-            offset += parameter.numel()
-        return cls(slots)
+        return cls([Slot(name, tuple(parameter.shape)) for name, parameter in net.named_parameters()])
 
     def to_json(self) -> list[dict[str, Any]]:
         """Plain JSON values."""
@@ -60,7 +51,7 @@ class Layout:
     @classmethod
     def from_json(cls, values: Sequence[dict[str, Any]]) -> "Layout":
         """What ``to_json`` gave."""
-        return cls([Slot(v["name"], tuple(v["shape"]), v["offset"], v["depth"]) for v in values])
+        return cls([Slot(v["name"], tuple(v["shape"])) for v in values])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Layout) and self.slots == other.slots
@@ -94,8 +85,3 @@ def call(net: nn.Module, layout: Layout, vector: Tensor, inputs: Tensor) -> Tens
 
 def _count(shape: tuple[int, ...]) -> int:
     return int(torch.Size(shape).numel())
-
-
-def _is_norm(net: nn.Module, name: str) -> bool:
-    owner = net.get_submodule(name.rpartition(".")[0])
-    return not isinstance(owner, nn.Conv2d | nn.Linear)

@@ -63,10 +63,10 @@ def rated(run: Path, proxy: Proxy) -> list[Rated]:
 def summary(run: Path) -> dict[str, Any] | None:
     """The stage's part of ``results.json``; ``None`` before a network is rated on the distilled set."""
     config = config_of(run)
-    own = rated(run, "distilled")
+    found = {} if config is None else {proxy: rated(run, proxy) for proxy in config.proxies}
+    own = found.get("distilled")
     if config is None or not own:
         return None
-    found = {proxy: rated(run, proxy) for proxy in config.proxies}
     ranking = _ranking(own)
     full = confirmed(run, to_confirm(config, own))
     of, truth = _truth(found, full)

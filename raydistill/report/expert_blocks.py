@@ -26,7 +26,7 @@ MATCHING = {
 
 
 def expert_blocks(run: Run) -> list[Block]:
-    """Accuracy and loss of every expert over its epochs, and what it was shown; nothing for methods without experts."""
+    """Accuracy and loss of every expert over its epochs, and what it was shown, for a method that has experts."""
     found = list(units(run.path, "experts"))
     if not found:
         return [Missing("This run has no record of its experts yet.", command("experts", run.path / "search.json"))]

@@ -82,14 +82,14 @@ def loss_curves(parts: Mapping[str, Curve], validation: Curve | None = None) -> 
     return figure
 
 
-def _loss(ax: "Axes", curve: Curve, color: str, label: str | None, alpha: float = 1.0) -> None:
+def _loss(ax: "Axes", curve: Curve, color: str, label: str) -> None:
     steps, values = curve
     kept = values > 0  # a log scale has no place for the others
     steps, values = steps[kept], values[kept]
     window = max(1, len(values) // 40)
-    if window > 1 and label is not None:
+    if window > 1:
         ax.plot(steps, values, color=color, linewidth=0.6, alpha=0.3)
-    ax.plot(steps, running_mean(values, window), color=color, label=label, alpha=alpha)
+    ax.plot(steps, running_mean(values, window), color=color, label=label)
 
 
 def running_mean(values: np.ndarray, window: int) -> np.ndarray:

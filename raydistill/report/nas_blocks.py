@@ -90,7 +90,7 @@ def nas_blocks(run: Run) -> list[Block]:
     blocks.append(Table("nas_proxies", frame, _shown_proxies(frame), _proxies_caption(found)))
     beside, full = seed_table(run, found), found.get("full")
     if full is not None:
-        blocks.append(Text(_winner(full, found)))
+        blocks.append(Text(_winner(full)))
     if not beside.empty:
         text = "Beside the seed report's own figures; best network of its NAS, accuracy on the set and on all images."
         blocks.append(Table("nas_seed_report", beside, _shown_seed(beside), text))
@@ -197,15 +197,15 @@ def _proxies_caption(found: Mapping[str, Any]) -> str:
     )
 
 
-def _winner(full: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+def _winner(full: Mapping[str, Any]) -> str:
     count = len(full["networks"])
     among = f"the best of {count} confirmed" if count > 1 else "the best on the set"
-    workers = "1 worker" if full["workers"] == 1 else f"{full['workers']} workers"
     tested = "not yet" if full["accuracy"] is None else f"{texts.percent(full['accuracy'])} %{texts.beside_text(full)}"
     return (
         f"{full['name']}, {among}, trained for {texts.counted(full['epochs'], 'epoch')} on all training images: "
         f"{texts.percent(full['val_accuracy'])} % of the validation images, test accuracy {tested} "
-        f"({texts.seconds_text(full['seconds'])} s, {workers}). The test set was read once, for this number."
+        f"({texts.seconds_text(full['seconds'])} s, {texts.counted(full['workers'], 'worker')}). The test set was read once, "
+        "for this number."
     )
 
 

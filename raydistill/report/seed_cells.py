@@ -97,11 +97,19 @@ class Part:
                 return Measured(self.name, record)
         return None
 
+    def draws(self, arm: str, table: str) -> Any:
+        """What students of real images depend on beside the data: seed, and but for ``whole`` number and protocol."""
+        evaluate = self.run.search["evaluate"]
+        protocol = evaluate["also"].get(table, evaluate)["protocol"]
+        return self.run.search["seed"], *(() if arm == "whole" else (self.run.distill["ipc"], protocol))
+
     def steps(self, record: Mapping[str, Any]) -> int | None:
         """Steps of an evaluation's students, by its passes and batch; ``None`` before the set is there."""
         if self.images is None:
             return None
-        return int((record["epochs"] + 1) * math.ceil(len(self.images) / record["params"]["batch"]))
+        made = record["set"] in ("distilled", "initial")  # one stored image may be several
+        count = len(self.images if made else self.images.pixels)
+        return int((record["epochs"] + 1) * math.ceil(count / record["params"]["batch"]))
 
 
 class Found:
@@ -141,11 +149,15 @@ class Found:
     def beside(self, key: Key, arm: str, network: str, table: str) -> Measured | None:
         """Students of real images, which are the same for every part of a dataset; of whichever part has them.
 
-        ``initial`` is that of the same method from real images: random images with the method's labels.
+        ``initial`` is that of the same method from real images: random images with the method's labels. A part that was run
+        with another seed, number of images or protocol than the key's own has others.
         """
+        own = self.parts.get(key.part)
         for part in self.parts.values():
             of = part.run.search["data"]["source"], part.run.distill["method"], part.run.distill["init"]
             alike = of[0] == key.dataset and (arm != "initial" or of[1:] == (key.method, "real"))
+            if own is not None:
+                alike = alike and part.draws(arm, table) == own.draws(arm, table)
             if alike and not part.name.endswith(TILES) and (found := part.find(arm, network, table)):
                 return found
         return None
@@ -174,7 +186,8 @@ def rows(found: Found, table: SeedTable) -> Iterator[Row]:
     long = CROSS if table.network == "AlexNet" else ""
     data = Key(table.dataset, "DataDAM", "real")
     ours = found.whole_set(first, table.network)
-    told = "" if ours is None else f" for {texts.counted(ours.record['epochs'], 'epoch')} (the report: 50)"
+    # As in the released codes, a protocol of E epochs makes E + 1 passes.
+    told = "" if ours is None else f" in {ours.record['epochs'] + 1} passes (the report: 50 epochs)"
     yield Row(
         "full", _protocol(ours, found, None), ours, table.full, data.part, f"trained on all training images{told}"
     )

@@ -64,8 +64,9 @@ def report(found: Found) -> Report:
 READING = (
     "Accuracies are of the test images, in per cent: mean ± standard deviation of the students. “Report” is what the seed "
     "report printed, “difference” ours minus that, in points. Protocol “seed” is the report's own 50 epochs, which on a "
-    "small set are few steps; the row below it trains the same set longer. Settings and learning rates were chosen on "
-    "validation images. Random real images are the same for both methods, and so is the network trained on all images. "
+    "small set are few steps; the row below it trains the same set longer. E epochs are E + 1 passes, as in the released "
+    "codes. Settings and learning rates were chosen on validation images. Random real images are the same for both methods, "
+    "and so is the network trained on all images. "
     f"A cell that no run has filled says “{NOT_MEASURED}”, and the command below its table measures it."
 )
 

@@ -92,7 +92,8 @@ def _how(run: Run) -> str:
     evaluate, there = run.search["evaluate"], set(run.accuracy["set"])
     protocol = evaluate["protocol"]
     text = (
-        f"Protocol “{protocol['name']}”: students trained from scratch for {protocol['epochs']} epochs, "
+        f"Protocol “{protocol['name']}”: students trained from scratch for {protocol['epochs']} epochs (one pass "
+        "more, as in the released codes), "
         f"batch {protocol['batch']}, learning rate {protocol['lr']:g}, augmentation “{protocol['augment']}”; "
         "the same for every set"
     )
@@ -110,8 +111,8 @@ def _how(run: Run) -> str:
         )
         about = f"{table['protocol']['epochs']} epochs, {table['labels']} labels{chosen}"
         text += f". Table “{name}” has protocol “{table['protocol']['name']}” ({about})"
-    if "random" in there and evaluate["random_draws"] > 1:
-        text += f". The students of random are spread over {evaluate['random_draws']} draws"
+    if "random" in there:
+        text += ". Each student of random has a draw of its own"
     if not run.space:
         return text + ". Nothing was searched; the test set was read once, for this table."
     share = 100 * run.search["data"]["val_fraction"]

@@ -70,8 +70,7 @@ def accuracy_table(run: Path) -> "pd.DataFrame":
         of_two = by_class(metrics, record.get("classes", ()))
         extras |= dict.fromkeys(of_two)
         rows.append({**row, **of_two, "seconds": _seconds(record)})
-    search = read_search(run)
-    own, main = search["distill"].get("network"), search["evaluate"]["protocol"]["name"]
+    own, main = arms.distilled_with(run).get("network"), read_search(run)["evaluate"]["protocol"]["name"]
     rows.sort(
         key=lambda r: (r["network"] != own, r["network"], r["protocol"] != main, r["protocol"], _place_of(r["set"]))
     )
@@ -200,7 +199,7 @@ def print_accuracy(run: Path, console: "Console") -> None:
     from rich.table import Table
 
     search = read_search(run)
-    shown = shown_accuracy(accuracy_table(run), search["distill"].get("factor", 1))
+    shown = shown_accuracy(accuracy_table(run), arms.distilled_with(run).get("factor", 1))
     if shown.empty:
         console.print(f"{run}: no finished evaluation yet", markup=False)
         return

@@ -23,9 +23,9 @@ def set_label(name: str, factor: int) -> str:
     return f"{name}, factor {factor} (multi-formation)" if name.startswith("distilled") and factor > 1 else name
 
 
-def percent(value: float | None, digits: int = 2) -> str:
+def percent(value: float | None) -> str:
     """A fraction as a percentage without its sign; ``–`` for none."""
-    return "–" if value is None or math.isnan(value) else f"{100 * value:.{digits}f}"
+    return "–" if value is None or math.isnan(value) else f"{100 * value:.2f}"
 
 
 def counted(number: int, what: str) -> str:

@@ -7,7 +7,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -252,8 +252,9 @@ def _reach(address: str) -> None:
         raise EnvironmentIssue(f"nobody answers at {address}: {_line(error)}; {_WHERE}") from None
 
 
-def _token(environment: Mapping[str, str] = os.environ) -> str | None:
+def _token() -> str | None:
     """The token from where Ray itself would take it. Ray would leave it at home unless RAY_AUTH_MODE says ``token``."""
+    environment = os.environ
     if environment.get("RAY_AUTH_MODE", "").lower() == "disabled":
         return None
     if environment.get("RAY_AUTH_TOKEN"):

@@ -112,14 +112,5 @@ def best_trial(records: Iterable[TrialRecord]) -> TrialRecord | None:
     return max(_completed(records), key=lambda r: (r.val_accuracy, -r.number), default=None)
 
 
-def pareto(records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """The completed trials that no other beats in accuracy without being slower, from fastest to most accurate."""
-    front: list[TrialRecord] = []
-    for record in sorted(_completed(records), key=lambda r: (r.seconds, -(r.val_accuracy or 0), r.number)):
-        if not front or (record.val_accuracy or 0) > (front[-1].val_accuracy or 0):
-            front.append(record)
-    return front
-
-
 def _completed(records: Iterable[TrialRecord]) -> Sequence[TrialRecord]:
     return [r for r in records if r.status == COMPLETED and r.val_accuracy is not None]

@@ -41,7 +41,7 @@ search = Search(
     ),
     space={{"distill.alpha": Float(low=0.0, high=0.5), "distill.lr_img": Float(low=3, high=30, log=True)}},
     budget=Budget(trials=4, parallel=2, grace=10, startup=4, validation=PROTOCOL),
-    evaluate=EvaluateConfig(protocol=PROTOCOL, students=5, baselines=("random",), random_draws=1),
+    evaluate=EvaluateConfig(protocol=PROTOCOL, students=5, baselines=("random",)),
     nas=NASConfig(networks=("ConvNetD1", "ConvNetD2"), students=4, protocol=PROTOCOL, confirm=0),
 )
 """

@@ -17,7 +17,7 @@ GOLDEN = golden("matching")
 NET = ConvNet(ConvNetConfig(depth=2, width=8), (1, 28, 28), 3).double()
 LAYOUT = Layout.of(NET)
 MASKS = {
-    "all": unroll.all_parameters,
+    "all": unroll.drop_shallow(0),
     "shallow_dropped_0.25": unroll.drop_shallow(0.25),
     "shallow_dropped_0.5": unroll.drop_shallow(0.5),
     "lowest_dropped_0.25": unroll.drop_nearest(0.25),

@@ -21,9 +21,7 @@ from tests.evaluate.test_students import a_set
 
 TRAIN, TEST = small.images(36), small.images(30, stream=5)
 DATA = TrainData(TRAIN, small.images(9, stream=1), Normaliser.fit(TRAIN.images))
-CONFIG = EvaluateConfig(
-    protocol=Protocol(epochs=3, batch=16), students=4, random_draws=3, whole_epochs=2, whole_students=2
-)
+CONFIG = EvaluateConfig(protocol=Protocol(epochs=3, batch=16), students=4, whole_epochs=2, whole_students=2)
 SEED = 11
 
 
@@ -33,12 +31,10 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(initialise, "EMBED_STEPS", 3)
 
 
-def test_items_are_every_student_of_every_arm_and_network_longest_first() -> None:
+def test_items_are_every_student_of_every_arm_and_network() -> None:
     config = CONFIG.model_copy(update={"networks": ("ConvNetD1", "ConvNetW32")})
     found = items(config, "ConvNetD3")
     assert len(found) == len(set(found)) == 2 * (4 * 4 + 2)
-    assert [item.arm for item in found[:4]] == ["whole"] * 4
-    assert "whole" not in [item.arm for item in found[4:]]
     assert {item.network for item in found} == {"ConvNetD1", "ConvNetW32"}
     for network in ("ConvNetD1", "ConvNetW32"):
         for arm, count in {"distilled": 4, "random": 4, "herding": 4, "kcenter": 4, "whole": 2}.items():
@@ -88,12 +84,12 @@ def test_coresets_are_the_plain_ones_in_the_embedding(selection: initialise.Sele
     assert np.array_equal((found.pixels * 255).round().byte().numpy(), TRAIN.images[expected])
 
 
-def test_random_has_several_draws_and_the_others_one() -> None:
+def test_random_has_a_draw_for_each_student_and_the_others_one_set() -> None:
     sets = sets_of(CONFIG, a_set(), a_set(), DATA, SEED)
-    assert {arm: len(found) for arm, found in sets.items()} == {"distilled": 1, "random": 3, "kcenter": 1, "herding": 1}
+    assert {arm: len(found) for arm, found in sets.items()} == {"distilled": 1, "random": 4, "kcenter": 1, "herding": 1}
     assert all(len(s) == 6 for found in sets.values() for s in found)
     pixels = [s.pixels for s in sets["random"]]
-    assert not any(torch.equal(pixels[i], pixels[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+    assert not any(torch.equal(pixels[i], pixels[j]) for i, j in ((0, 1), (0, 2), (1, 2), (2, 3)))
     asked = sets_of(CONFIG, a_set(), a_set(), DATA, SEED, {"random", "whole"})
     assert list(asked) == ["distilled", "random"]
     assert all(torch.equal(a.pixels, b.pixels) for a, b in zip(asked["random"], sets["random"], strict=True))
@@ -126,7 +122,7 @@ def rated(sets: dict[str, list[DistilledSet]], arm: Any, student: int, test: Ima
     )
 
 
-def test_equal_students_across_arms_and_random_draws_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equal_students_across_arms_and_a_random_draw_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
     sets = sets_of(CONFIG, a_set(), a_set(), DATA, SEED)
     calls = Calls(monkeypatch)
     seeds = {}
@@ -144,6 +140,7 @@ def test_equal_students_across_arms_and_random_draws_in_turn(monkeypatch: pytest
             draw = sets[arm][student % len(sets[arm])]
             assert torch.equal(train.inputs, draw.inputs())
             assert torch.equal(train.labels, draw.targets())
+    assert len(sets["random"]) == len({images.pixels.numpy().tobytes() for images in sets["random"]}) == 4
     assert len({tuple(s) for s in seeds.values()}) == 1
     assert len(set(seeds["whole"])) == 4
 

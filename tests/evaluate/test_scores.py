@@ -92,13 +92,13 @@ def test_recalls_are_called_by_their_class() -> None:
 def test_outputs_that_are_no_numbers_say_nothing() -> None:
     labels = torch.tensor([0, 0, 0, 1])
     scores = two_class_scores(torch.full((4, 2), torch.nan), labels)
-    assert (scores["auc"], scores["recall_0"], scores["recall_1"]) == (0.5, 1, 0)
+    assert (scores["auc"], scores["recall_0"], scores["recall_1"]) == (0.5, 0, 0)
 
 
 def test_confident_scores_keep_their_order() -> None:
-    # In float32 both probabilities would be 1.
-    logits = torch.tensor([[0.0, 20.0], [0.0, 25.0]])
-    assert two_class_scores(logits, torch.tensor([0, 1]))["auc"] == 1.0
+    # In float32 both probabilities would be 1, of the second pair also in float64.
+    for logits in ([[0.0, 20.0], [0.0, 25.0]], [[0.0, 40.0], [0.0, 50.0]]):
+        assert two_class_scores(torch.tensor(logits), torch.tensor([0, 1]))["auc"] == 1.0
 
 
 def test_dd_ranking_by_hand() -> None:

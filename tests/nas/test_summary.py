@@ -97,10 +97,10 @@ def test_an_interval_with_zero_in_it_is_said_in_words() -> None:
     assert warning("early", {"kendall": {"all": {**one, "low": 0.1}}}) == warning("early", {}) == ""
 
 
-def test_diverged_students_count_with_what_they_answer_and_are_never_the_pick(tmp_path: Path) -> None:
+def test_a_network_with_a_diverged_student_is_never_the_pick(tmp_path: Path) -> None:
     run = a_run(tmp_path, networks=("ConvNetD1", "ConvNetAS"))
     unit(run, "distilled", "ConvNetD1", 0.5)
-    unit(run, "distilled", "ConvNetAS", 0.6, status=DIVERGED)  # the larger of two classes
+    unit(run, "distilled", "ConvNetAS", 0.6, status=DIVERGED)  # the other student learned
     found = summary(run)
     assert found is not None
     assert [(entry["name"], entry["accuracy"]) for entry in found["ranking"]] == [

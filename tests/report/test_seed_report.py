@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,26 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rated(run, "distilled", "ConvNetD3", "hard", [0.96, 0.96], "hard")
     part(out, "mnist_datadam_noise", "noise", {})
     return out
+
+
+@pytest.mark.parametrize(
+    ("path", "value"), [(("distill", "ipc"), 1), (("seed",), 3), (("evaluate", "protocol", "epochs"), 7)]
+)
+def test_real_images_of_another_part_count_where_they_are_the_same(
+    out: Path, tmp_path: Path, path: tuple[str, ...], value: int
+) -> None:
+    shutil.copytree(out, tmp_path / "runs")
+    pad = Key("MNIST", "PAD", "real")
+    assert Found(WHOLE, tmp_path / "runs", GIVEN).beside(pad, "random", "ConvNetD3", "") is not None
+    file = tmp_path / "runs" / WHOLE.parts["mnist_datadam"].name / "search.json"
+    stored = section = json.loads(file.read_text())
+    for name in path[:-1]:
+        section = section[name]
+    section[path[-1]] = value
+    file.write_text(json.dumps(stored))
+    state = Found(WHOLE, tmp_path / "runs", GIVEN)
+    assert state.beside(pad, "random", "ConvNetD3", "") is None
+    assert state.beside(Key("MNIST", "DataDAM", "real"), "random", "ConvNetD3", "") is not None
 
 
 @pytest.fixture(scope="module")

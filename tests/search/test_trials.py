@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from raydistill.artifacts import COMPLETED, DIVERGED, FAILED, RUNNING, STOPPED
-from raydistill.search.trials import TrialRecord, best_trial, pareto, read_trial, read_trials, trial_unit
+from raydistill.search.trials import TrialRecord, best_trial, read_trial, read_trials, trial_unit
 
 
 def record(number: int, status: str, accuracy: float | None = None, seconds: float | None = None) -> TrialRecord:
@@ -59,13 +59,3 @@ def test_best_is_the_completed_trial_of_highest_accuracy_and_the_earlier_of_equa
 @pytest.mark.parametrize("status", [STOPPED, DIVERGED, FAILED, RUNNING])
 def test_without_a_completed_trial_there_is_no_best(status: str) -> None:
     assert best_trial([record(0, status, 0.9)]) is None
-
-
-def test_the_front_holds_what_no_other_beats_in_both() -> None:
-    slow, fast, beaten, equal = (
-        record(0, COMPLETED, 0.9, 10.0),
-        record(1, COMPLETED, 0.5, 1.0),
-        record(2, COMPLETED, 0.4, 5.0),
-        record(3, COMPLETED, 0.9, 11.0),
-    )
-    assert pareto([slow, fast, beaten, equal, record(4, STOPPED, 1.0, 0.1)]) == [fast, slow]

@@ -12,7 +12,7 @@ from tests.tiny import call
 SHORT = {
     "data.resolution": "null", "data.val_fraction": "0.2", "distill.network": "ConvNetD1", "distill.ipc": "1",
     "distill.iterations": "2", "distill.batch_real": "2", "distill.network_pool": "null", "distill.network_stages": "[0]",
-    "evaluate.protocol.epochs": "1", "evaluate.whole_epochs": "1", "evaluate.students": "2", "evaluate.random_draws": "1",
+    "evaluate.protocol.epochs": "1", "evaluate.whole_epochs": "1", "evaluate.students": "2",
     "nas": '{"networks": ["ConvNet-D1-W4", "ConvNet-D2-W4"], "confirm_epochs": 1}',
 }  # fmt: skip
 
