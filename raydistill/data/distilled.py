@@ -18,9 +18,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from raydistill import artifacts, storage
-from raydistill.data import formation
-from raydistill.data.images import Encoding, Normaliser
-from raydistill.data.whiten import Whitener
+from raydistill.data import formation, stored_encoding
+from raydistill.data.images import Encoding
 from raydistill.errors import ArtifactError, ConfigError
 
 KIND = "distilled set"
@@ -89,23 +88,18 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
 
     def save(self, path: Path | str) -> None:
         """Write the artefact folder atomically."""
+        about, matrices = stored_encoding.stored(self.encoding)
         described = {
             **self.manifest,
+            **about,
             "classes": list(self.classes),
             "factor": self.factor,
             "shape": list(self.pixels.shape),
             "student_lr": self.student_lr,
         }
-        tensors = {"pixels": self.pixels, "labels": self.labels}
+        tensors = {"pixels": self.pixels, "labels": self.labels, **matrices}
         if self.logits is not None:
             tensors["logits"] = self.logits
-        match self.encoding:
-            case Normaliser():
-                described["normaliser"] = self.encoding.to_json()
-            case Whitener():
-                tensors |= {f"whitener.{name}": t for name, t in self.encoding.to_tensors().items()}
-            case other:
-                raise TypeError(f"cannot store the encoding {type(other).__name__}")
         artifacts.save_folder(storage.place(path), KIND, described, tensors)
 
     @classmethod
@@ -119,11 +113,8 @@ class DistilledSet(Dataset[tuple[Tensor, Tensor]]):
         of_run = folder / OF_RUN
         storage.fetch(of_run)
         manifest, tensors = artifacts.load_folder(of_run if artifacts.folder_exists(of_run) else folder, KIND)
-        whitener = {k.removeprefix("whitener."): t for k, t in tensors.items() if k.startswith("whitener.")}
         try:
-            encoding: Encoding = (
-                Whitener.from_tensors(whitener) if whitener else Normaliser.parse(manifest["normaliser"])
-            )
+            encoding = stored_encoding.read(manifest, tensors)
             if not all(0 <= label < len(manifest["classes"]) for label in tensors["labels"].tolist()):
                 raise ValueError(f"labels beyond its {len(manifest['classes'])} classes")
             return cls(

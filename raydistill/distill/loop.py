@@ -8,8 +8,9 @@ checkpoint and ends with the same bytes.
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -87,17 +88,9 @@ def distill(
     real = DeviceImages(data.train, data.encoding, device)
     method = start(config, real, seed, experts.open_all(config, data, cache, wait))
     fingerprint = artifacts.fingerprint_of(config.fingerprint(), seed)
-    manifest = {
-        "config": config.to_json(),
-        "seed": seed,
-        "data": None if data.config is None else data.config.to_json(),
-        "versions": provenance.versions(),
-        "git_commit": provenance.git_commit(),
-        "parents": experts.named(config, data),
-    }
-    labels = method.labels
+    manifest, labels = _manifest(config, data, seed), method.labels
 
-    def as_set(images: Tensor, **more: object) -> DistilledSet:
+    def as_set(images: Tensor, step: int) -> DistilledSet:
         pixels = data.encoding.decode(images.detach().float())
         return DistilledSet(
             pixels,
@@ -105,39 +98,38 @@ def distill(
             data.encoding,
             data.train.classes,
             config.factor,
-            {**manifest, **more},
+            {**manifest, "step": step},
             logits=method.logits,
             student_lr=method.student_lr,
         )
 
+    def ended(status: str, step: int, message: str = "") -> Outcome:
+        images = torch.nan_to_num(method.images) if status == artifacts.DIVERGED else method.images
+        return Outcome(status, step, as_set(images, step), message)
+
     first, first_loss = _resume(method, directory / "state", fingerprint)
     if first == 0:
-        as_set(method.images, step=0).save(directory / "initial")
+        as_set(method.images, 0).save(directory / "initial")
     checkpointed = time.monotonic()
-    outcome = Outcome(artifacts.COMPLETED, config.iterations, as_set(method.images, step=config.iterations))
+    outcome = ended(artifacts.COMPLETED, config.iterations)
     for step in range(first + 1, config.iterations + 1):
         before = method.skipped
         numbers = method.step(step - 1)
-        loss = numbers["loss"]
-        if method.skipped == before:
-            first_loss = loss if first_loss is None else first_loss
-            if not math.isfinite(loss) or loss > EXPLODED * max(first_loss, 1e-12) or not _finite(method):
-                message = f"loss {loss:.4g} at step {step}, first loss {first_loss:.4g}; lower lr_img or loss_scale"
-                outcome = Outcome(artifacts.DIVERGED, step, as_set(torch.nan_to_num(method.images), step=step), message)
-                break
-        elif method.skipped == config.iterations:
-            # What it began with must not pass for a distilled set.
-            message = f"the set is what it began with, for {_skips(method, step)}; the last loss was {loss:.4g}"
-            outcome = Outcome(artifacts.DIVERGED, step, as_set(method.images, step=step), message)
+        if method.skipped == before and first_loss is None:
+            first_loss = numbers["loss"]
+        reference = first_loss if method.skipped == before else None
+        if why := _diverged(method, step, numbers["loss"], reference, config.iterations):
+            outcome = ended(artifacts.DIVERGED, step, why)
             break
         numbers = {name: number for name, number in numbers.items() if math.isfinite(number)}
         done = step == config.iterations
-        if (step in report_at or done) and not report(step, numbers, lambda s=step: as_set(method.images, step=s)):  # type: ignore[misc]
-            outcome = Outcome(artifacts.STOPPED, step, as_set(method.images, step=step))
+        if (step in report_at or done) and not report(step, numbers, partial(as_set, method.images, step)):
+            outcome = ended(artifacts.STOPPED, step)
             break
         if done:
-            message = _skips(method, step) if method.skipped > WORTH_TELLING * step else ""
-            outcome = Outcome(artifacts.COMPLETED, step, as_set(method.images, step=step), message)
+            outcome = ended(
+                artifacts.COMPLETED, step, _skips(method, step) if method.skipped > WORTH_TELLING * step else ""
+            )
         elif time.monotonic() - checkpointed >= (LAST_SECONDS if LEAVING.is_set() else checkpoint_seconds):
             _checkpoint(method, directory / "state", step, first_loss, fingerprint)
             checkpointed = time.monotonic()
@@ -163,6 +155,30 @@ def start(
     implementation: type[Method] = registry.resolve("method", config.method)
     more = {} if trajectories is None else {"experts": trajectories}
     return implementation(config, real, images, labels, network, derive(seed, "method"), **more)
+
+
+def _manifest(config: MethodConfig, data: TrainData, seed: int) -> dict[str, Any]:
+    """What a set is made of and with."""
+    return {
+        "config": config.to_json(),
+        "seed": seed,
+        "data": None if data.config is None else data.config.to_json(),
+        "versions": provenance.versions(),
+        "git_commit": provenance.git_commit(),
+        "parents": experts.named(config, data),
+    }
+
+
+def _diverged(method: Method, step: int, loss: float, first_loss: float | None, iterations: int) -> str:
+    """Why a distillation has diverged in a step, empty if it has not; ``first_loss`` is ``None`` for a skipped step."""
+    if first_loss is not None:
+        if math.isfinite(loss) and loss <= EXPLODED * max(first_loss, 1e-12) and _finite(method):
+            return ""
+        return f"loss {loss:.4g} at step {step}, first loss {first_loss:.4g}; lower lr_img or loss_scale"
+    if method.skipped < iterations:
+        return ""
+    # What it began with must not pass for a distilled set.
+    return f"the set is what it began with, for {_skips(method, step)}; the last loss was {loss:.4g}"
 
 
 def _skips(method: Method, steps: int) -> str:

@@ -13,13 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from raydistill import artifacts
+from raydistill.data import stored_encoding
 from raydistill.data.images import Encoding, Normaliser
-from raydistill.data.whiten import Whitener
 from raydistill.errors import ArtifactError, ConfigError
 from raydistill.models import ConvNet, Network, build
 from raydistill.models.convnet import LEAKY_SLOPE
 
 KIND = "trained network"
+NET = "net."
+"Before the names of parameters."
 
 
 class Trained(NamedTuple):
@@ -39,16 +41,9 @@ def save(path: Path, net: nn.Module, encoding: Encoding, manifest: Mapping[str, 
         encoding: pixel space → its input.
         manifest: plain JSON values; ``network`` (its name), ``shape`` (K, H, W) and ``classes`` (names) are needed to load it.
     """
-    tensors = {f"net.{name}": tensor for name, tensor in net.state_dict().items()}
-    described = dict(manifest)
-    match encoding:
-        case Normaliser():
-            described["normaliser"] = encoding.to_json()
-        case Whitener():
-            tensors |= {f"whitener.{name}": tensor for name, tensor in encoding.to_tensors().items()}
-        case other:
-            raise TypeError(f"cannot store the encoding {type(other).__name__}")
-    artifacts.save_folder(path, KIND, described, tensors)
+    about, matrices = stored_encoding.stored(encoding)
+    tensors = {f"{NET}{name}": tensor for name, tensor in net.state_dict().items()}
+    artifacts.save_folder(path, KIND, {**manifest, **about}, {**tensors, **matrices})
 
 
 def load(path: Path) -> Trained:
@@ -58,16 +53,11 @@ def load(path: Path) -> Trained:
         ArtifactError: missing, damaged, or not a trained network.
     """
     manifest, tensors = artifacts.load_folder(path, KIND)
-    parts: dict[str, dict[str, Tensor]] = {"net": {}, "whitener": {}}
-    for name, tensor in tensors.items():
-        part, _, rest = name.partition(".")
-        parts.setdefault(part, {})[rest] = tensor
     try:
         channels, height, width = manifest["shape"]
         net = build(manifest["network"], (channels, height, width), len(manifest["classes"]), 0)
-        net.load_state_dict(parts["net"])
-        white = parts["whitener"]
-        encoding: Encoding = Whitener.from_tensors(white) if white else Normaliser.parse(manifest["normaliser"])
+        net.load_state_dict({name.removeprefix(NET): t for name, t in tensors.items() if name.startswith(NET)})
+        encoding = stored_encoding.read(manifest, tensors)
     except (KeyError, TypeError, ValueError, RuntimeError, ConfigError) as error:
         raise ArtifactError(f"{path} is no whole {KIND} ({error}); make it again") from error
     return Trained(net.eval(), encoding, manifest)
