@@ -8,7 +8,7 @@
 
 The page is ``runs/seed_report/index.html`` (and ``report.md``); a cell that was not run says so, with its command. The
 MNIST sets are distilled with the tuned settings of ``datadam_mnist.py`` and ``pad_mnist.py``, the MHIST sets with the
-report's own. Run so far: mnist_datadam at a quarter of this length, whose page is beside this file (seed_report/report.md).
+report's own. Run so far: mnist_datadam, mnist_datadam_noise and mnist_pad; the page is beside this file, seed_report/report.md.
 """
 
 from pathlib import Path

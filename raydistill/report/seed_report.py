@@ -103,8 +103,8 @@ def _tables(found: Found, dataset: str, method: str) -> Iterator[Block]:
         "sum over networks."
     )
     yield Table(f"table_{number}", plain, shown, caption)
-    if (shown["ours"] == NOT_MEASURED).any():
-        keys = [Key(dataset, method, init) for init in nas_table(dataset, method)]
+    lacking = set(shown.loc[shown["ours"] == NOT_MEASURED, "set"])
+    if keys := [Key(dataset, method, init) for init in nas_table(dataset, method) if f"from {init}" in lacking]:
         yield _missing(found, f"Table {number}", *(key.part for key in keys))
 
 
@@ -165,7 +165,9 @@ def _lengths(found: Found) -> list[Block]:
                 "distillation, s": texts.seconds_text(record.get("seconds")),
                 "networks or experts": str(experts["count"] if experts else distill.get("network_pool") or "fresh"),
                 "students": ", ".join(_students(evaluate, asked)),
-                "all images, epochs": _of(evaluate["whole_epochs"], asked.get("evaluate.whole_epochs")),
+                "all images, epochs": "–"
+                if "evaluate.whole_epochs" not in asked
+                else _of(evaluate["whole_epochs"], asked["evaluate.whole_epochs"]),
                 "NAS's pick, epochs": "–"
                 if nas is None
                 else _of(nas["confirm_epochs"], asked.get("nas.confirm_epochs")),
