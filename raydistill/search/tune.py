@@ -8,6 +8,7 @@ from pickles and nothing can be ahead of anything else when a process is killed.
 
 import logging
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,9 @@ class KeepWorkers(FIFOScheduler):
         self.workers = 0
 
 
+REPORT_SECONDS = 0.5
+"Between two reports without a rating: one holds a trial up by milliseconds, until Tune has taken it."
+
 NUMBERS = "numbers/"
 "What a trial reports, as Tune flattens it."
 WHY, MEMORY, GPU, NODE = "why", "out_of_memory", "gpu", "node"
@@ -241,8 +245,14 @@ class FromLedger(Searcher):
 
 
 def _trial(config: Mapping[str, Any], search: Search, data: TrainData, run: str, engine: Engine) -> None:
+    reported = -REPORT_SECONDS
+
     def progress(step: int, numbers: Mapping[str, float]) -> None:
+        nonlocal reported
+        if "val_accuracy" not in numbers and time.monotonic() - reported < REPORT_SECONDS:
+            return
         tune.report({"timesteps_total": step, "numbers": dict(numbers)})  # TensorBoard's axis has that name
+        reported = time.monotonic()
 
     leaving.watch()
     bars = {step: Bar(*bar) for step, *bar in config["bars"]}
