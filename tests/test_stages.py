@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from raydistill import artifacts, definitions, evaluate_stage, results, stages
+from raydistill import artifacts, definitions, results, stages
 from raydistill.artifacts import Unit
 from raydistill.data.distilled import DistilledSet
 from raydistill.distill import unit
@@ -146,7 +146,6 @@ def test_second_run_computes_nothing(search: Search, run: Path, monkeypatch: pyt
         raise AssertionError("work was done again")
 
     before = {name: data for name, data in listing(run / "units").items() if not name.endswith(".lock")}
-    monkeypatch.setattr(evaluate_stage, "load_test", never)
     monkeypatch.setattr(Local, "map", lambda self, function, items, *rest, **more: never() if items else iter(()))
     experiment = opened(search, run, resume=True)
     for stage in ALL:
