@@ -1,9 +1,12 @@
 """The disk that experts need: known before the start, and not more than is said."""
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from raydistill import artifacts, definitions, expert_stage
 from raydistill.artifacts import TENSORS
@@ -11,8 +14,8 @@ from raydistill.data.load import load_train
 from raydistill.errors import EnvironmentIssue
 from raydistill.experts.trajectory import Place, train_item
 from raydistill.search.definition import Search
-from tests.test_expert_stage import TEXT
-from tests.tiny import write_search
+from tests.test_expert_stage import COMMON, TEXT, bytes_of, stamps
+from tests.tiny import call, write_search
 
 
 @pytest.fixture
@@ -66,3 +69,27 @@ def test_the_forecast_disk_is_what_training_takes_at_its_peak(
     forecast = expert_stage.peak_bytes(want, data, 1, 1)
     print(storage, want.first, max(seen), forecast, expert_stage.disk_bytes(want, data))
     assert max(seen) <= forecast <= 1.3 * max(seen)
+
+
+def test_a_disk_that_fills_up_stops_the_job_and_what_is_done_is_kept(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(capsys, "experts", file, "--out", tmp_path / "whole", *COMMON)
+    out, save, written = tmp_path / "runs", artifacts.save_file, list[str]()
+
+    def fills_up(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        written.append(str(path))
+        if len(written) > 2 + 4 + 2:  # two networks' scores, the first expert, and two states of the second
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save(tensors, path)
+
+    monkeypatch.setattr(artifacts, "save_file", fills_up)
+    said = call(capsys, "experts", file, "--out", out, *COMMON)
+    assert said.code == 1, "it had begun"
+    assert "No space left on device; free space or choose another --out" in said.err
+    assert said.err.strip().count("\n") == 0
+    ((done, before),) = stamps(out).items()
+    monkeypatch.setattr(artifacts, "save_file", save)
+    assert call(capsys, "experts", file, "--out", out, *COMMON).code == 0
+    assert stamps(out)[done] == before
+    assert bytes_of(out) == bytes_of(tmp_path / "whole")

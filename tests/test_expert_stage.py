@@ -1,6 +1,5 @@
 """The experts stage: parallel, cached, shared, killed at random moments with the same end; and PAD's whole path."""
 
-import errno
 import json
 import os
 import random
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from raydistill import artifacts, definitions, expert_stage, results
 from raydistill.artifacts import TENSORS
@@ -177,30 +175,6 @@ def test_starts_and_lengths_that_only_trials_put_together_are_trained(file: Path
     want = expert_stage.wanted(definitions.load(str(file)).override({"space": space}))
     assert want is not None
     assert want.epochs == 4 - 1 + 3
-
-
-def test_a_disk_that_fills_up_stops_the_job_and_what_is_done_is_kept(
-    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    call(capsys, "experts", file, "--out", tmp_path / "whole", *COMMON)
-    out, save, written = tmp_path / "runs", artifacts.save_file, list[str]()
-
-    def fills_up(tensors: dict[str, torch.Tensor], path: Path) -> None:
-        written.append(str(path))
-        if len(written) > 2 + 4 + 2:  # two networks' scores, the first expert, and two states of the second
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        save(tensors, path)
-
-    monkeypatch.setattr(artifacts, "save_file", fills_up)
-    said = call(capsys, "experts", file, "--out", out, *COMMON)
-    assert said.code == 1, "it had begun"
-    assert "No space left on device; free space or choose another --out" in said.err
-    assert said.err.strip().count("\n") == 0
-    ((done, before),) = stamps(out).items()
-    monkeypatch.setattr(artifacts, "save_file", save)
-    assert call(capsys, "experts", file, "--out", out, *COMMON).code == 0
-    assert stamps(out)[done] == before
-    assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("setting", ["recipe.sharpness=0.05", "difficulty.score=grand", "storage=bfloat16"])

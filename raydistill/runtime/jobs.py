@@ -254,12 +254,11 @@ def _reach(address: str) -> None:
 
 def _token() -> str | None:
     """The token from where Ray itself would take it. Ray would leave it at home unless RAY_AUTH_MODE says ``token``."""
-    environment = os.environ
-    if environment.get("RAY_AUTH_MODE", "").lower() == "disabled":
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "disabled":
         return None
-    if environment.get("RAY_AUTH_TOKEN"):
-        return environment["RAY_AUTH_TOKEN"].strip()
-    named = environment.get("RAY_AUTH_TOKEN_PATH")
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return os.environ["RAY_AUTH_TOKEN"].strip()
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
     path = Path(named) if named else Path.home() / ".ray" / "auth_token"
     try:
         token = path.read_text(encoding="utf-8").strip()

@@ -151,6 +151,19 @@ def test_a_search_rates_a_set_as_the_table_does() -> None:
     assert students.rate(sets["distilled"][0], TEST, "ConvNetD3", CONFIG.protocol, 3, SEED) == table
 
 
+def test_a_student_without_numbers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    sets = {"distilled": [a_set()]}
+    assert "diverged" not in rated(sets, "distilled", 0)
+    monkeypatch.setattr(arms, "train_student", lambda *args: small.network("ConvNetD3", 0).apply(_spoiled))
+    found = rated(sets, "distilled", 0)
+    assert (found["accuracy"], found["diverged"]) == (0, 1)
+
+
+def _spoiled(module: torch.nn.Module) -> None:
+    for parameter in module.parameters(recurse=False):
+        torch.nn.init.constant_(parameter, float("nan"))
+
+
 def test_an_item_is_the_same_wherever_and_whenever_it_runs() -> None:
     sets = {"distilled": [a_set()]}
     first = rated(sets, "distilled", 1)
