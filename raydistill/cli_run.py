@@ -69,12 +69,14 @@ def run(
     if whole is not None:
         from raydistill import results
         from raydistill.report.seed_report import write_page
+        from raydistill.search.lengths import lengths
 
         for part in whole.parts.values():
             results.fetch(out / part.name)
         file, name = definitions.parted(given)
-        # They are this part's; what is rated, and how often, is left to the file, so that its commands fill every cell.
-        kept = [setting for setting in settings or [] if not setting.startswith(("evaluate.", "nas."))]
+        # What is rated is left to the file, so that its commands fill every cell; at other lengths nothing done would count.
+        known = lengths(whole.parts[name])
+        kept = [s for s in settings or [] if not s.startswith(("evaluate.", "nas.")) or s.partition("=")[0] in known]
         own = {name: shlex.join(word for setting in kept for word in ("--set", setting))}
         write_page(whole, out, file, _again(options, [], seed, budget), own)
 
@@ -330,8 +332,7 @@ def _perform(experiment: "Experiment", stages: tuple[str, ...], tracking: "Track
     from raydistill.report.page import write_report
 
     tracking.start()
-    status = "FAILED"
-    folder = experiment.run
+    status, folder = "FAILED", experiment.run
     try:
         for stage in stages:
             getattr(experiment, f"run_{stage}")()
@@ -358,8 +359,7 @@ def _conclude(folder: Path, delivery: "Delivery", ui: str) -> None:
 
     from raydistill.report.tables import print_accuracy
 
-    console = Console()
-    print_accuracy(folder, console)
+    print_accuracy(folder, Console())
     print(f"Report  {folder / 'report' / 'index.html'}")
     if storage.mirrored(folder):
         print(f"Stored  {storage.shown(folder)}")

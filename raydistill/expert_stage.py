@@ -184,6 +184,8 @@ def _entry(
         if artifacts.folder_exists(path) and finished(path) is None:
             display.note(f"{path} is damaged; it is trained again")
             artifacts.remove(path)
+    for index in set(range(want.config.count)).difference(todo):
+        place.clear(index)
     _check_room(want, data, len(todo), runtime.capacity(*share), place)
     artifacts.write_json(place.root / store.ENTRY, store.identity(want.config, want.network, data))
     if todo:

@@ -252,6 +252,8 @@ def alone(lock: Path) -> Iterator[None]:
 
 def held(lock: Path) -> bool:
     """Whether a process of this machine is in ``alone(lock)``."""
+    if not lock.exists():
+        return False
     with open(lock) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -3,6 +3,7 @@
     raydistill run searches/seed_report.py --data-root DIR              every part whose data are there; then the page
     raydistill run searches/seed_report.py --data-root DIR --resume     goes on; parts, students and networks that are done stay
     raydistill run searches/seed_report.py --budget 180                 lengths lowered until the forecast fits
+    raydistill run searches/seed_report.py --set evaluate.whole_epochs=50 --set nas.confirm_epochs=50    the report's, on a GPU
     raydistill run searches/seed_report.py:mnist_datadam                one part; :mnist_datadam_noise, :mnist_pad, …
     raydistill run searches/seed_report.py:mnist_datadam --resume --set 'evaluate.also.cross.networks=["VGG11","ResNet18"]'
 
@@ -28,6 +29,9 @@ HERE = Path(__file__).parent
 BUDGET = Budget(cpus=1, final_cpus=2)
 BATCH = {"ConvNetD3": 256, "ConvNetD7": 64}
 "The field's; of 224×224 pixels no more, see ``mhist.py``."
+WHOLE = {"ConvNetD3": (6, 2), "ConvNetD7": (50, 50)}
+"""Epochs on all images, of the networks distilled with and of NAS's pick: MHIST's 2,000 images are few, and the report's length;
+MNIST's 54,000 are shortened to what fits two cores."""
 
 
 def evaluation(augment: str, network: str, beside: tuple[str, ...], labels: str, alone: bool) -> EvaluateConfig:
@@ -65,13 +69,15 @@ def evaluation(augment: str, network: str, beside: tuple[str, ...], labels: str,
     if labels == "soft":
         named = long.override({"name": "field, hard labels"})
         also["hard"] = Further(protocol=named, labels="hard", students=2)
-    return EvaluateConfig(protocol=long, students=3, baselines=(*beside, *whole), whole_epochs=6, also=also)
+    return EvaluateConfig(
+        protocol=long, students=3, baselines=(*beside, *whole), whole_epochs=WHOLE[network][0], also=also
+    )
 
 
 def nas(augment: str, network: str) -> NASConfig:
     """The 22 networks after 50 epochs on the set; the best of them on all images."""
     short = protocol("seed", augment=augment, precision="bfloat16", batch=BATCH[network])
-    return NASConfig(protocol=short, confirm_epochs=2)
+    return NASConfig(protocol=short, confirm_epochs=WHOLE[network][1])
 
 
 def mnist(name: str, file: str, init: str, beside: tuple[str, ...], alone: bool = False) -> Search:
@@ -109,10 +115,12 @@ PARTS = {
 }
 # K = 200 networks, T = 10 passes.
 common: dict[str, Any] = {"network": "ConvNetD7", "ipc": 50, "iterations": 2000, "augment": "natural"}
-training = Recipe(momentum=0, weight_decay=0, augment="natural")
+training = Recipe(momentum=0, weight_decay=0, augment="natural", batch=BATCH["ConvNetD7"])
 dam = {**datadam.PRESETS["seed_report"], **common, "lr_img": 100, "batch_real": 128, "network_pool": 200}
 pads = {**pad.PRESETS["seed_report"], **common}
-pads["experts"] = pads["experts"].override({"count": 200, "recipe.augment": "natural"})
+pads["experts"] = pads["experts"].override(
+    {"count": 200, "recipe.augment": "natural", "recipe.batch": BATCH["ConvNetD7"]}
+)
 dam["training"] = training
 PARTS |= {
     "mhist_datadam": mhist("mhist_datadam", datadam.DataDAM.Config(**dam), ("random",), alone=True),

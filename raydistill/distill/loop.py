@@ -174,7 +174,7 @@ def _diverged(method: Method, step: int, loss: float, first_loss: float | None, 
     if first_loss is not None:
         if math.isfinite(loss) and loss <= EXPLODED * max(first_loss, 1e-12) and _finite(method):
             return ""
-        return f"loss {loss:.4g} at step {step}, first loss {first_loss:.4g}; lower lr_img or loss_scale"
+        return f"loss {loss:.4g} at step {step}, first loss {first_loss:.4g}; lower lr_img"
     if method.skipped < iterations:
         return ""
     # What it began with must not pass for a distilled set.

@@ -27,6 +27,7 @@ from raydistill.errors import ConfigError
 from raydistill.experts.curriculum import CurriculumConfig
 from raydistill.experts.difficulty import DifficultyConfig
 from raydistill.experts.trajectory import EXPERT, ExpertConfig, Trajectory
+from raydistill.models.fit import answers
 from raydistill.models.flat import Layout, call
 from raydistill.precision import Precision, autocast
 from raydistill.seeding import numpy_generator, torch_generator
@@ -64,8 +65,8 @@ class PADConfig(MethodConfig):
     "Start epochs are drawn from min_start_epoch up to, not with, this one."
     current_max_start_epoch: int | None = Field(None, ge=1)
     "That bound at the first iteration; ``None``: it does not widen."
-    expansion_end: int = Field(1000, ge=1)
-    "Iteration at which it has grown to max_start_epoch."
+    expansion_end: int | None = Field(None, ge=1)
+    "Iteration at which it has grown to max_start_epoch; ``None``: half of them."
     alpha: float = Field(0.25, ge=0, lt=1)
     "α, the share of the parameters that does not count."
     drop: Literal["depth", "loss"] = "depth"
@@ -128,7 +129,8 @@ class PADConfig(MethodConfig):
         """The widening start range: epochs below this one may be drawn in ``iteration``."""
         if self.current_max_start_epoch is None:
             return self.max_start_epoch
-        grown = (self.max_start_epoch - self.current_max_start_epoch) * iteration // self.expansion_end
+        at = self.expansion_end or max(1, self.iterations // 2)
+        grown = (self.max_start_epoch - self.current_max_start_epoch) * iteration // at
         return min(self.max_start_epoch, self.current_max_start_epoch + grown)
 
 
@@ -165,8 +167,8 @@ class PAD(Method):
 
     @classmethod
     def phases(cls, config: PADConfig) -> tuple[PADConfig, list[Phase]]:
-        """An iteration's cost is that of its student's steps; two of them show it."""
-        steps = min(2, config.syn_steps)
+        """An iteration's cost is that of its student's steps; two of them show it, but all of them what ``full`` keeps."""
+        steps = config.syn_steps if config.gradient == "full" else min(2, config.syn_steps)
         window = None if config.window is None else steps  # its sample always takes as many
         sample = config.model_copy(update={"syn_steps": steps, "window": window})
         mean = (config.syn_steps + min(config.window or config.syn_steps, config.syn_steps)) / 2
@@ -301,7 +303,7 @@ class PAD(Method):
             with torch.inference_mode():
                 parts = [call(self.net, self.layout, vector, part) for part in torch.split(inputs, 100)]
             logits = torch.cat(parts).reshape(len(self.labels), -1, classes).mean(1)
-            agrees = (logits.argmax(1) == self.labels)[:, None]
+            agrees = (answers(logits) == self.labels)[:, None]
             sums += torch.where(agrees, logits, 0)
             right += agrees
         return torch.where(right > 0, sums / right.clamp_min(1), one_hot)
@@ -332,6 +334,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "expert_epochs": 2,
         "current_max_start_epoch": 10,
         "max_start_epoch": 20,
+        "expansion_end": 1000,
         "alpha": 0.25,
         "lr_img": 100,
         "lr_y": 2,

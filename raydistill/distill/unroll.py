@@ -37,8 +37,9 @@ Logits = Callable[[Tensor, Tensor], Tensor]
 Keep = Callable[[Tensor], Tensor]
 "Squared errors [P] → which parameters count, bool [P]."
 
-CHUNK = 128
-"Images whose graph is held at once on a CPU; gradients of a sum add up. Smaller pieces were no faster, and slow small nets."
+CHUNK, PIXELS = 128, 2**19
+"""Images whose graph is held at once on a CPU, and their pixels: ten of 3×224×224, with ConvNetD7 2.6 GiB. Gradients of a sum add
+up. Smaller pieces were no faster on images of 28×28, and slow small nets."""
 
 
 class Step(NamedTuple):
@@ -175,7 +176,9 @@ def _loss(problem: Problem, last: Tensor) -> tuple[Tensor, Tensor]:
 
 def _parts(problem: Problem, step: Step) -> list[tuple[Tensor, Draw | None]]:
     """The step's batch in pieces that fit a CPU's cache; networks with batch norm have no trajectories (``Layout.of``)."""
-    size = CHUNK if problem.images.device.type == "cpu" else len(step.indices)
+    size = len(step.indices)
+    if problem.images.device.type == "cpu":
+        size = max(1, min(CHUNK, PIXELS // (problem.images.shape[-2] * problem.images.shape[-1])))
     parts = []
     for start in range(0, len(step.indices), size):
         draw = step.draw

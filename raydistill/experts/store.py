@@ -14,7 +14,7 @@ from raydistill import artifacts, storage
 from raydistill.config import fingerprint
 from raydistill.data.load import TrainData
 from raydistill.errors import ArtifactError, ConfigError
-from raydistill.experts.trajectory import LOCKS, ExpertConfig, Place, Trajectory, covers, finished
+from raydistill.experts.trajectory import ExpertConfig, Place, Trajectory, covers, finished
 
 FOLDER = "_experts"
 "Beside the run folders; no search can be named so."
@@ -183,7 +183,9 @@ def prune(entries: Sequence[Listed]) -> int:
         ConfigError: a process of this machine is training one of them; none is removed.
     """
     for one in entries:
-        if any(storage.held(lock) for lock in (one.path / LOCKS).glob("*")):
+        place = Place(one.path)
+        locks = *place.lock(0).parent.glob("*"), *place.scores(0).parent.glob(".*.lock")
+        if any(map(storage.held, locks)):
             raise ConfigError(f"{one.path.name} is being trained at this moment; wait for that, or end it")
     for one in entries:
         artifacts.remove(one.path)

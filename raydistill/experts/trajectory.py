@@ -113,7 +113,7 @@ class Trajectory:
 
         Raises:
             ArtifactError: the file is gone, or damaged; it is checked when it is first read, and when it has changed since.
-                A damaged one is removed, so that it will be trained again.
+                A damaged one is removed, so that it will be trained again, unless the run's storage has a good one.
         """
         try:
             return self._read(epoch)
@@ -123,10 +123,12 @@ class Trajectory:
                 self._open()
             except ArtifactError:
                 raise error from None
-            if self.manifest == before:
-                artifacts.remove(self.path)
+            try:
+                return self._read(epoch)
+            except ArtifactError:
+                if self.manifest == before:
+                    artifacts.remove(self.path)
                 raise
-        return self._read(epoch)
 
     def _read(self, epoch: int) -> Tensor:
         file = self.path / artifacts.TENSORS
@@ -169,6 +171,16 @@ class Place(NamedTuple):
         for left in (*self.root.glob(f".{index:04d}.*.tmp"), *self.part(index, 0).parent.glob(".*.tmp")):
             shutil.rmtree(left, ignore_errors=True)
 
+    def lock(self, index: int) -> Path:
+        """Held by who trains a trajectory."""
+        return self.root / LOCKS / f"{index:04d}"
+
+    def clear(self, index: int) -> None:
+        """Remove the parts of a whole trajectory that a kill has left beside it, unless it is being trained further."""
+        if self.part(index, 0).parent.is_dir() and not storage.held(self.lock(index)):
+            with alone(self.lock(index)):
+                artifacts.remove(self.part(index, 0).parent)
+
     def scores(self, index: int) -> Path:
         """Of one network's difficulty scores."""
         return self.root / "difficulty" / f"{index:04d}"
@@ -193,7 +205,7 @@ def train_item(
         ``accuracies`` and ``losses`` after each epoch.
     """
     place = Place(storage.place(root))
-    with alone(place.root / LOCKS / f"{index:04d}"):
+    with alone(place.lock(index)):
         storage.fetch(place.trajectory(index))
         storage.fetch(place.part(index, 0).parent)
         artifacts.mend(place.trajectory(index))
@@ -201,6 +213,7 @@ def train_item(
         place.sweep(index)
         if known is None or not covers(known, first, epochs):
             known = _Training(data, config, network, place, index, device).run(known, first, epochs)
+        artifacts.remove(place.part(index, 0).parent)  # of a kill between the whole trajectory and this, too
     return {"accuracies": known["accuracies"], "losses": known["losses"]}
 
 
@@ -336,7 +349,6 @@ class _Training:
         }
         stacked = torch.stack([self.states[epoch] for epoch in range(self.first, len(self.noted))]).to(dtype)
         artifacts.save_folder(self.place.trajectory(self.index), KIND, manifest, {"parameters": stacked})
-        artifacts.remove(self.place.part(self.index, 0).parent)
         return manifest
 
 

@@ -106,6 +106,13 @@ def ranking_blocks(found: Found) -> list[Block]:
         "images with the same kind of labels. LRS, ARS: both robustness scores in [0, 1], w = γ = 0.5 (DD-Ranking, arXiv "
         "2505.13300); a set no better than random images, and as good as all images, has LRS and ARS 0.2689."
     )
+    wholes = {
+        one.record["epochs"] + 1
+        for key in KEYS
+        if (part := found.parts.get(key.part)) and (one := found.whole_set(key, part.run.distill["network"]))
+    }
+    if wholes:
+        caption += f" “All images” was trained in {' or '.join(map(str, sorted(wholes)))} passes."
     tables = [part.run.search["evaluate"].get("also", {}).get(PLAIN) for part in found.parts.values()]
     if epochs := sorted({table["protocol"]["epochs"] for table in tables if table}):
         caption += f" Students without augmentation are trained for {' or '.join(map(str, epochs))} epochs."
@@ -143,25 +150,35 @@ def _steps(found: Found) -> Iterator[Block]:
 
 
 def _random(found: Found) -> Iterator[Block]:
-    """Random real images under the report's protocol beside its distilled ones."""
+    """Random real images under the report's protocol, and trained long, beside its distilled ones."""
     lacking = []
     for table in TABLES:
         key = Key(table.dataset, table.method, "real")
-        random = found.beside(key, "random", table.network, SHORT)
-        if random is None:
-            lacking.append(Key(table.dataset, "DataDAM", "real").part)
-            continue
-        for init, printed in (("real", table.real), ("noise", table.noise)):
-            gap = printed.accuracy - random.percent
-            side = "above" if gap >= 0 else "below"
+        long = CROSS if table.network == "AlexNet" else ""
+        for random in (found.beside(key, "random", table.network, which) for which in (SHORT, long)):
+            if random is None:
+                lacking.append(Key(table.dataset, "DataDAM", "real").part)
+                continue
+            sets = " and ".join(
+                f"from {init} ({printed.accuracy:g} %) {_standing(printed.accuracy, random)}"
+                for init, printed in (("real", table.real), ("noise", table.noise))
+            )
             yield Text(
                 f"Random images, Table {table.number}: as many random real images reach {random.text} % with {table.network} "
-                f"after {random.record['epochs']} epochs. The report's {table.method} set from {init} "
-                f"({printed.accuracy:g} %) "
-                f"is {abs(gap):.2f} points {side} that."
+                f"after {random.record['epochs']} epochs ({random.interval}). The report's {table.method} sets: {sets}."
             )
     if lacking:
         yield Missing(f"Random images: for the other tables, {NOT_MEASURED}.", found.command(*lacking))
+
+
+def _standing(printed: float, random: Measured) -> str:
+    """Where a printed accuracy lies beside the interval of what random images reach."""
+    gap = printed - random.percent
+    said = f"is {abs(gap):.2f} points {'above' if gap >= 0 else 'below'} that"
+    ends = random.ends
+    if ends is None:
+        return f"{said} (one draw, so by how much draws differ is not known)"
+    return f"{said}, within the interval" if ends[0] <= printed <= ends[1] else said
 
 
 def _constant() -> Iterator[Block]:
@@ -197,7 +214,7 @@ def _labels(found: Found) -> Iterator[Block]:
     for key in (key for key in KEYS if key.method == "PAD"):
         part = found.parts.get(key.part)
         if part is not None and not part.soft:
-            yield Text(f"Labels: the PAD set of {key.dataset} from {key.init} has hard labels, as the report's has.")
+            yield Text(f"Labels: the PAD set of {key.dataset} from {key.init} has hard labels.")
             continue
         network = "" if part is None else part.run.distill["network"]
         own, hard = (None if part is None else part.find("distilled", network, which) for which in ("", HARD))

@@ -5,12 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from raydistill.artifacts import Unit
+from raydistill.data.mhist import GENERATED
 from raydistill.report import page, single, texts
 from raydistill.report.blocks import Block, Fold, Missing, Picture, Report, Section, Table, Text
-from raydistill.report.seed_cells import KEYS, NOT_MEASURED, TILES, Found, Key, frames, nas_frames, rows
+from raydistill.report.seed_cells import KEYS, NOT_MEASURED, SHORT, TILES, Found, Key, Part, frames, rows
 from raydistill.report.seed_differences import difference_blocks, network_blocks, ranking_blocks
 from raydistill.report.seed_figures import FIGURES, TABLES, SeedTable, nas_table
+from raydistill.report.seed_nas import nas_frames
 from raydistill.search.lengths import lengths
 from raydistill.search.reproduction import Reproduction
 
@@ -63,10 +64,11 @@ def report(found: Found) -> Report:
 
 READING = (
     "Accuracies are of the test images, in per cent: mean ± standard deviation of the students. “Report” is what the seed "
-    "report printed, “difference” ours minus that, in points. Protocol “seed” is the report's own 50 epochs, which on a "
-    "small set are few steps; the row below it trains the same set longer. E epochs are E + 1 passes, as in the released "
-    "codes. Settings and learning rates were chosen on validation images. Random real images are the same for both methods, "
-    "and so is the network trained on all images. "
+    "report printed, “difference” ours minus that, in points. Protocol “seed” is the report's own 50 epochs (its batch is at "
+    "“Settings”), which on a small set are few steps; the row below it trains the same set longer: 1000 epochs (“field”), or on "
+    "AlexNet with a rate chosen for it. All images are trained on once, the 22 networks for 50 epochs alone. E epochs are "
+    "E + 1 passes, as in the released codes. Settings and learning rates were chosen on validation images. Random real images "
+    "are the same for both methods, and so is the network trained on all images. "
     f"A cell that no run has filled says “{NOT_MEASURED}”, and the command below its table measures it."
 )
 
@@ -84,9 +86,10 @@ def _facts(found: Found) -> dict[str, str]:
 
 
 def _cells(found: Found) -> Iterator[str]:
-    """What stands under “ours” in every cell of the twelve tables."""
+    """What stands under “ours” in every cell of the twelve tables; rows of generated tiles are not the report's."""
     for table in TABLES:
-        yield from frames(found, table)[1]["ours %"]
+        shown = frames(found, table)[1]
+        yield from shown.loc[~shown["trained on"].str.contains(GENERATED), "ours %"]
     for dataset, method in PARTS:
         yield from nas_frames(found, dataset, method)[1]["ours"]
 
@@ -175,8 +178,8 @@ def _lengths(found: Found) -> list[Block]:
             }
         )
     frame = pd.DataFrame(table)
-    settings = "\n".join(f"{name}: {_settings(part.run.final)}" for name, part in found.parts.items())
-    caption = "“of”: what the file asks for, where --budget lowered it; epochs of students and networks stay."
+    settings = "\n".join(f"{name}: {_settings(found, part)}" for name, part in found.parts.items())
+    caption = "“of”: what the file asks for, where --budget or --set changed it; epochs of students and networks stay."
     folds: list[Block] = [Fold("Settings of the distillations that were run", settings)] if settings else []
     return [Table("lengths", frame, frame, caption), *folds]
 
@@ -197,6 +200,13 @@ def _of(length: int, asked: int | None) -> str:
     return str(length) if asked in (None, length) else f"{length} of {asked}"
 
 
-def _settings(unit: Unit) -> str:
-    params = unit.read().get("params", {})
-    return ", ".join(f"{name.removeprefix('distill.')}={value}" for name, value in params.items())
+def _settings(found: Found, part: Part) -> str:
+    """Of the distillation; of the data and the students, what the file does not say or another part has otherwise."""
+    params = part.run.final.read().get("params", {})
+    told = [f"{name.removeprefix('distill.')}={value}" for name, value in params.items()]
+    asked = found.whole.parts[part.name.removesuffix(TILES)].data.to_json()
+    told += [f"data.{name}={value}" for name, value in part.run.search["data"].items() if value != asked.get(name)]
+    tables = part.run.search["evaluate"].get("also", {})
+    if SHORT in tables:
+        told.append(f"batch of the {SHORT} protocol={tables[SHORT]['protocol']['batch']}")
+    return ", ".join(told)

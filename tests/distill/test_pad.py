@@ -33,6 +33,12 @@ def test_the_start_range_widens_as_the_golden_one(key: str, first: int, last: in
     assert [config.start_bound(i) for i in range(len(expected))] == expected.tolist()
 
 
+def test_without_an_end_the_range_has_widened_after_half_of_any_length() -> None:
+    for iterations in (10, 400):
+        config = PADConfig(current_max_start_epoch=2, max_start_epoch=6, iterations=iterations)
+        assert [config.start_bound(i * iterations // 10) for i in (0, 2, 5, 9)] == [2, 3, 6, 6]
+
+
 def test_start_epochs_stay_in_range_and_use_all_of_it() -> None:
     method = small.pad(min_start_epoch=1, max_start_epoch=4)
     drawn = {method._start_epoch(i)[1] for i in range(60)}
@@ -71,6 +77,9 @@ def test_a_window_lies_elsewhere_each_time() -> None:
         assert {len(small.pad(**settings)._steps(i, 6, (8, 8))) for i in range(9)} == {5}
     _, (phase,) = PAD.phases(method.config.model_copy(update={"iterations": 8}))
     assert phase.times == 8 * 3.5 / 2  # in iterations of two steps
+    for gradient, steps in (("adjoint", 2), ("full", 9)):  # which keeps all of its steps, so that they show its memory
+        sample, (phase,) = PAD.phases(PADConfig(iterations=8, syn_steps=9, gradient=gradient))
+        assert (sample.syn_steps, phase.times) == (steps, 8 * 9 / steps)
 
 
 @pytest.mark.parametrize(
@@ -114,16 +123,18 @@ def test_first_labels_are_the_mean_of_the_experts_that_are_right() -> None:
 
 def test_an_expert_that_is_no_number_labels_nothing() -> None:
     method = small.pad(init="real")
+    good = method.experts[0]
+    method.experts = [good]
     before = method._first_labels(3)
 
     class Broken:
-        path, layout, first, epochs = method.experts[0].path, method.layout, 0, 10**6
+        path, layout, first, epochs = good.path, method.layout, 0, 10**6
 
         def snapshot(self, epoch: int) -> torch.Tensor:
             return torch.full((method.layout.size,), torch.nan)
 
     broken: Any = Broken()
-    method.experts = [*method.experts, broken]
+    method.experts = [broken, good]
     assert torch.equal(method._first_labels(3), before)
 
 

@@ -149,7 +149,8 @@ def test_finite_differences(form: unroll.Form) -> None:
         assert (moved[0] - moved[1]) / 2e-6 == pytest.approx(float((gradient * direction).sum()), rel=1e-5)
 
 
-def test_pieces_of_a_batch_add_up_with_augmentation(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "most"), [("CHUNK", 4), ("PIXELS", 4 * 28 * 28)])
+def test_pieces_of_a_batch_add_up_with_augmentation(name: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from raydistill.data import augment
 
     generator = torch.Generator().manual_seed(0)
@@ -157,7 +158,8 @@ def test_pieces_of_a_batch_add_up_with_augmentation(monkeypatch: pytest.MonkeyPa
     step = Step(torch.tensor([3, 0, 5, 1, 4, 2]), numbers)
     given = problem("trained_target", "soft", 3, "0.1")._replace(steps=[step, step])
     whole = matching(given, "full")
-    monkeypatch.setattr(unroll, "CHUNK", 4)
+    monkeypatch.setattr(unroll, name, most)
+    assert [len(indices) for indices, _ in unroll._parts(given, step)] == [4, 2]
     parts = matching(given, "adjoint")
     assert relative(parts.images, whole.images) < 1e-10
     assert parts.labels is not None

@@ -12,7 +12,7 @@ from raydistill.errors import ArtifactError, ConfigError
 from raydistill.experts import store
 from raydistill.experts.curriculum import CurriculumConfig
 from raydistill.experts.difficulty import DifficultyConfig
-from raydistill.experts.trajectory import LOCKS, ExpertConfig, Place, Trajectory
+from raydistill.experts.trajectory import ExpertConfig, Place, Trajectory
 from tests.distill import small
 from tests.experts.test_trajectory import EPOCHS, RECIPE, config, stored, train
 
@@ -55,11 +55,9 @@ def test_the_cache_is_listed_checked_and_pruned(tmp_path: Path) -> None:
     assert (one.whole, one.damaged, one.epochs) == (1, ("0001",), EPOCHS)
     assert one.accuracy == Trajectory(place.trajectory(0)).manifest["accuracies"][-1]
     assert one.bytes > 0
-    with (
-        storage.alone(place.root / LOCKS / "0001"),
-        pytest.raises(ConfigError, match=f"^{place.root.name} is being trained"),
-    ):
-        store.prune([one])
+    for lock in (place.lock(1), place.scores(0).parent / ".0000.lock"):
+        with storage.alone(lock), pytest.raises(ConfigError, match=f"^{place.root.name} is being trained"):
+            store.prune([one])
     assert place.trajectory(0).is_dir()
     assert store.prune([one]) == one.bytes
     assert list(store.listed(tmp_path)) == []

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -364,3 +365,29 @@ def test_what_kills_left_half_written_is_removed(tmp_path: Path) -> None:
         file.write_bytes(b"half")
     train(tmp_path, config())
     assert [file.exists() for file in (*left, other)] == [False, False, True]
+
+
+def test_a_damaged_mirror_is_brought_again_and_the_good_copy_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tmp_path, config())
+    found = Trajectory(Place(tmp_path).trajectory(0))
+    file, good = found.path / TENSORS, (found.path / TENSORS).read_bytes()
+    before = found.snapshot(0)
+    file.write_bytes(good[:-8])
+    monkeypatch.setattr(storage, "fetch_folder", lambda path: file.write_bytes(good))  # as a run's object storage does
+    assert torch.equal(found.snapshot(0), before)
+    assert file.read_bytes() == good
+
+
+@pytest.mark.parametrize("again", [lambda root: train(root, config()), lambda root: Place(root).clear(0)])
+def test_parts_that_a_kill_left_beside_a_whole_trajectory_go(tmp_path: Path, again: Callable[[Path], object]) -> None:
+    train(tmp_path, config())
+    place, before = Place(tmp_path), stored(tmp_path)
+    artifacts.save_folder(place.part(0, 1), "state", {}, {})
+    with storage.alone(place.lock(0)):
+        place.clear(0)  # it is being trained further
+    assert place.part(0, 1).exists()
+    again(tmp_path)
+    assert not place.part(0, 1).exists()
+    assert stored(tmp_path) == before

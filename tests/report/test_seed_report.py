@@ -11,10 +11,11 @@ import pytest
 
 from raydistill.artifacts import COMPLETED, Unit, units, write_json
 from raydistill.nas.summary import summary
-from raydistill.report import nas_blocks, seed_cells, seed_differences
+from raydistill.report import nas_blocks, seed_differences, seed_nas
 from raydistill.report.run import Run
-from raydistill.report.seed_cells import KEYS, NOT_MEASURED, Found, Key, frames, nas_frames
+from raydistill.report.seed_cells import KEYS, NOT_MEASURED, Found, Key, frames
 from raydistill.report.seed_figures import CONSTANT, FIGURES, NAS, TABLES
+from raydistill.report.seed_nas import nas_frames
 from raydistill.report.seed_report import PARTS, report, write_page
 from raydistill.search.definition import Search
 from raydistill.search.reproduction import Reproduction
@@ -39,6 +40,14 @@ def rated(run: Path, arm: str, network: str, protocol: str, runs: list[float], t
         "runs": runs,
     }
     unit.finish(COMPLETED, metrics, **about, **({"table": table} if table else {}), **more)
+
+
+def spread(run: Path, unit: str, low: float, high: float) -> None:
+    """Give an evaluation a 95 % interval."""
+    file = run / "units/evaluate" / unit / "unit.json"
+    record = json.loads(file.read_text())
+    record["metrics"] |= {"ci95_low": low, "ci95_high": high}
+    file.write_text(json.dumps(record))
 
 
 def part(out: Path, name: str, init: str, distill: dict[str, Any]) -> Path:
@@ -69,6 +78,8 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for table, protocol, shift in (("", "field", 0.0), ("seed", "seed", 0.04), ("plain", "field, plain", 0.01)):
         rated(run, "distilled", "ConvNetD3", protocol, [0.97 - shift, 0.98 - shift], table)
         rated(run, "random", "ConvNetD3", protocol, [0.95 - 2 * shift, 0.95 - 2 * shift], table)
+    spread(run, "random-ConvNetD3", 0.949, 0.951)
+    spread(run, "random-ConvNetD3-seed", 0.8, 1.2)
     rated(run, "distilled", "AlexNet", "seed", [0.2, 0.3], "seed")
     rated(run, "distilled", "AlexNet", "cross", [0.90, 0.92], "cross", lr=0.03)
     rated(run, "random", "AlexNet", "cross", [0.85, 0.87], "cross", lr=0.01)
@@ -83,7 +94,13 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("path", "value"), [(("distill", "ipc"), 1), (("seed",), 3), (("evaluate", "protocol", "epochs"), 7)]
+    ("path", "value"),
+    [
+        (("distill", "ipc"), 1),
+        (("seed",), 3),
+        (("evaluate", "protocol", "epochs"), 7),
+        (("data", "min_agreement"), 6),
+    ],
 )
 def test_real_images_of_another_part_count_where_they_are_the_same(
     out: Path, tmp_path: Path, path: tuple[str, ...], value: int
@@ -196,7 +213,7 @@ def test_a_network_is_called_by_its_first_name_beside_its_alias(tmp_path: Path) 
     found = Found(WHOLE, tmp_path, GIVEN)
     _, shown = nas_frames(found, "MNIST", "DataDAM")
     assert (shown["ours"][0], shown["difference"][0]) == ("ConvNetD3 (alias AP)", "another")
-    assert seed_cells._same("ConvNetAP", "ConvNetIN") == "the same"
+    assert seed_nas._same("ConvNetAP", "ConvNetIN") == "the same"
     ours = nas_blocks.seed_table(Run(run), summary(run) or {})
     assert nas_blocks._shown_seed(ours)["best"].tolist() == ["ConvNetW256", "ConvNetD3 (alias AP)"]
 
@@ -220,8 +237,15 @@ def test_what_differs_is_told_in_measured_figures_or_not_at_all(found: Found, tm
     told = " ".join(getattr(block, "text", "") for block in seed_differences.difference_blocks(found))
     assert "reaches 93.50 ± 1.00 % after 51 steps, which is what 50 epochs are" in told
     assert "97.50 ± 1.00 % after 1,001; the report printed 91.81 %" in told
-    assert "(91.81 %) is 4.81 points above that" in told
+    random = "reach 87.00 ± 1.00 % with ConvNetD3 after 50 epochs (95 %: 80.00 to 100.00). The report's DataDAM sets: "
+    assert f"{random}from real (91.81 %) is 4.81 points above that, within the interval and from noise" in told
+    assert "(74.44 %) is 12.56 points below that." in told
+    assert (
+        "from real (91.81 %) is 3.19 points below that, within the interval" not in told
+    )  # trained long: 94.90 to 95.10
+    assert "95.00 ± 1.00 % with ConvNetD3 after 1000 epochs (95 %: 94.90 to 95.10)" in told
     assert "(68.62 %) is 18.38 points below that" in told
+    assert "is 62.52 points below that (one draw" in told
     assert "Table IV from noise (63.15 %)" in told
     assert "98.00 ± 1.00 % with the soft labels learned with it and 96.00 ± 1.00 % with hard ones" in told
     empty = " ".join(
@@ -264,6 +288,8 @@ def test_generated_tiles_have_rows_of_their_own_and_none_of_mhists(tmp_path: Pat
     assert set(shown[~named]["ours %"]) == {NOT_MEASURED}
     assert all(math.isnan(value) for value in plain[named]["report"])
     assert set(nas_frames(found, "MHIST", "DataDAM")[1]["ours"]) == {NOT_MEASURED}
+    assert report(found).facts["cells measured"].split()[0] == "0"
     text = (write_page(WHOLE, tmp_path, GIVEN).parent / "report.md").read_text()
+    assert "data.source=generated tiles" in text
     assert "DataDAM on generated tiles, not MHIST, from real. " in text
     assert f"{FIGURES[Key('MHIST', 'DataDAM', 'real')]}: DataDAM on MHIST from real: {NOT_MEASURED}" in text
