@@ -17,7 +17,6 @@ from raydistill.data.distilled import DistilledSet
 from raydistill.data.images import DeviceImages
 from raydistill.data.load import TrainData, load_test
 from raydistill.display import Display, latest_of, meanwhile, noted
-from raydistill.errors import ConfigError
 from raydistill.evaluate import trained
 from raydistill.evaluate.scores import TWO_CLASS
 from raydistill.evaluate.students import judge
@@ -47,19 +46,13 @@ class Stage(NamedTuple):
 
 
 def check_workers(search: Search, runtime: Runtime) -> None:
-    """Find out before anything is trained whether the team of the confirmation has room; without Ray it is one process.
+    """Find out before anything is trained whether one process of the confirmation has room; of a team as many as have.
 
     Raises:
         ConfigError: it has not.
     """
-    if search.nas is None or search.nas.confirm == 0 or isinstance(runtime, Local):
-        return
-    share = search.confirming()
-    places = runtime.capacity(*share)
-    if places < search.nas.workers:
-        raise ConfigError(
-            f"nas.workers={search.nas.workers}: this cluster has room for {places} of {share}; lower one of them"
-        )
+    if search.nas is not None and search.nas.confirm and not isinstance(runtime, Local):
+        runtime.capacity(*search.confirming())
 
 
 def run_nas(
@@ -218,7 +211,7 @@ def _confirm(stage: Stage, networks: Sequence[str]) -> None:
                 }
                 with _epochs_shown(unit, networks.index(network), config.confirm_epochs, stage.display):
                     _train(stage, shared, unit.directory)
-            confirm.finish(unit, {"network": network, "epochs": config.confirm_epochs, "workers": config.workers})
+            confirm.finish(unit, {"network": network, "epochs": config.confirm_epochs})
         reached = 100 * unit.read()["metrics"]["val_accuracy"]
         stage.display.advance("confirm", 1, f"{network} on the whole set: {reached:.2f} % of the validation images")
 
@@ -251,11 +244,14 @@ def _train(stage: Stage, shared: Mapping[str, Any], directory: Path) -> None:
     from raydistill.runtime.train_on_ray import train_together
 
     assert isinstance(stage.runtime, OnRay)
+    places, workers = stage.runtime.capacity(*share), stage.config.workers
+    if places < workers:
+        stage.display.note(f"nas.workers={workers}, and there is room for {places}: as many train a network together")
     train_together(
         stage.runtime,
         confirm.train_full,
         shared,
-        workers=stage.config.workers,
+        workers=workers,
         cpus=share.cpus,
         gpus=share.gpus,
         accelerator=share.accelerator,

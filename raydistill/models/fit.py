@@ -137,27 +137,30 @@ class Fit:
     def _one(self, indices: Tensor) -> float:
         recipe = self.recipe
         # A batch smaller than the team is trained on by each alike.
-        own = slice(self.rank, None, self.size) if len(indices) >= self.size else slice(None)
+        together = len(indices) >= self.size
+        own = slice(self.rank, None, self.size) if together else slice(None)
         inputs = self.data.take(indices[own])
         targets = self.data.labels.index_select(0, indices[own].to(self.data.labels.device))
         generator = torch_generator(self.seed, "augment", self.step)
         size = (inputs.shape[-2], inputs.shape[-1])
         drawn = augment.draw(recipe.augment, len(indices), size, generator)
         inputs = augment.apply(inputs, None if drawn is None else drawn._replace(numbers=drawn.numbers[:, own]))
-        loss = self._gradient(inputs, targets)
+        # The team takes the mean of its gradients, and not all have as many images.
+        weight = len(inputs) * self.size / len(indices) if together else 1.0
+        loss = self._gradient(inputs, targets, weight)
         if recipe.sharpness:
-            self._sharpen(inputs, targets)
+            self._sharpen(inputs, targets, weight)
         self._descend()
         self.step += 1
         return loss
 
-    def _gradient(self, inputs: Tensor, targets: Tensor) -> float:
+    def _gradient(self, inputs: Tensor, targets: Tensor, weight: float) -> float:
         with autocast(self.recipe.precision, inputs.device):
             logits = self.net(inputs)
         loss = F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets)
         for parameter in self._momenta:
             parameter.grad = None
-        torch.autograd.backward(loss)
+        torch.autograd.backward(loss if weight == 1 else weight * loss)
         return float(loss.detach())
 
     @torch.no_grad()
@@ -180,7 +183,7 @@ class Fit:
         )
         self._momenta.update(zip(moved, momenta, strict=True))
 
-    def _sharpen(self, inputs: Tensor, targets: Tensor) -> None:
+    def _sharpen(self, inputs: Tensor, targets: Tensor, weight: float) -> None:
         """Replace the gradient g at θ by that at θ + ρ·g/‖g‖ (Foret et al., ICLR 2021, eq. 2–3)."""
         moved = [(p, p.grad) for p in self.net.parameters() if p.grad is not None]
         length = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for _, g in moved]))
@@ -189,7 +192,7 @@ class Fit:
             before = [p.clone() for p, _ in moved]
             for (p, _), move in zip(moved, uphill, strict=True):
                 p.add_(move)
-        self._gradient(inputs, targets)
+        self._gradient(inputs, targets, weight)
         with torch.no_grad():
             for (p, _), value in zip(moved, before, strict=True):
                 p.copy_(value)

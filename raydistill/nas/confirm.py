@@ -69,6 +69,7 @@ def finish(unit: Unit, about: Mapping[str, Any]) -> None:
         seconds=manifest["seconds"],
         flops=manifest["flops"],
         message=manifest["message"],
+        workers=manifest["workers"],
         **({"classes": manifest["classes"]} if len(manifest["classes"]) == 2 else {}),
         **about,
     )
@@ -159,6 +160,7 @@ class _Training:
             "message": "" if finite else f"parameters are no numbers after pass {self.done}; lower nas.protocol.lr",
             "val_accuracy": self.judged,
             "passes": self.done,
+            "workers": self.team.size,
             "seconds": self.seconds,
             "flops": self.done * len(self.data.train) * training_flops(self.network, shape, len(classes)),
         }

@@ -55,18 +55,18 @@ class NASConfig(Config):
     seed; ``early``: all training images, stopped after as many images and steps as on the set; ``whole``: all
     training images for ``whole_epochs``, the order that the others are judged by."""
     whole_epochs: int = Field(10, ge=1)
-    "Of the baseline ``whole``."
+    "Of the baseline ``whole``; as in every protocol, E epochs are E + 1 passes."
     whole_students: int | None = Field(None, ge=1)
     "Seeds a network of the baseline ``whole``, whose trainings are by far the longest; ``None``: ``students``."
     confirm: Annotated[int, Field(ge=0)] | Literal["all"] = 1
     """How many of the best on the set are trained on all training images at the end; the best of these on the validation
     split is the winner, whose test accuracy is read once."""
     confirm_epochs: int = Field(10, ge=1)
-    "Of that training."
+    "Of that training, one pass more."
     workers: int = Field(1, ge=1)
     """Processes that share each batch of that training (Ray Train); each has ``budget.cpus`` and a whole GPU where there are
     any, else, alone, ``final_cpus``. Where a network has batch norm, its accuracy depends on their number. If a machine is
-    lost, the others go on from the last epoch."""
+    lost, or has no room, fewer do it: the others go on from the last epoch."""
 
     @field_validator("networks", mode="before")
     @classmethod

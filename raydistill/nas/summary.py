@@ -119,6 +119,7 @@ def confirmed(run: Path, chosen: Sequence[str]) -> dict[str, Any] | None:
     return {
         "network": rows[0]["network"],
         "accuracy": tested["accuracy"],
+        "tests": sum("test_accuracy" in record.get("metrics", {}) for record in records.values()),
         **as_fields(by_class(known, rows[0].get("classes", ()))),
         "networks": [
             {key: row[key] for key in ("network", "epochs", "workers", "seconds", "flops")}
@@ -131,17 +132,18 @@ def confirmed(run: Path, chosen: Sequence[str]) -> dict[str, Any] | None:
 def warning(proxy: str, one: Mapping[str, Any]) -> str:
     """What must be said of a proxy whose order is not shown to be the whole set's; empty if nothing must be."""
     texts = []
-    for measure in ("spearman", "kendall"):
-        over_all = one.get(measure, {}).get("all")
-        if over_all is None:
-            continue
-        if over_all["low"] is None:
-            texts.append(f"{measure.capitalize()}'s correlation is not defined over {over_all['networks']} networks")
-        elif over_all["low"] <= 0 <= over_all["high"]:
-            span = f"{over_all['low']:.2f} to {over_all['high']:.2f}"
-            texts.append(f"the 95 % interval of {measure.capitalize()}'s correlation, {span}, includes zero")
-        elif over_all["high"] < 0:
-            texts.append(f"{measure.capitalize()}'s correlation is negative")
+    for group, among in (("all", ""), ("top10", " among its best 10"), ("top5", " among its best 5")):
+        for measure in ("spearman", "kendall"):
+            found = one.get(measure, {}).get(group)
+            if found is None:
+                continue
+            what = f"{measure.capitalize()}'s correlation{among}"
+            if found["low"] is None:
+                texts.append(f"{what} is not defined over {found['networks']} networks")
+            elif found["low"] <= 0 <= found["high"]:
+                texts.append(f"the 95 % interval of {what}, {found['low']:.2f} to {found['high']:.2f}, includes zero")
+            elif found["high"] < 0:
+                texts.append(f"{what} is negative")
     if not texts:
         return ""
     return f"The order of the networks on {SETS[proxy]} is not shown to be that on the whole set: {'; '.join(texts)}."

@@ -42,8 +42,8 @@ def train_together(
         runtime: the cluster.
         function: of a module's top level; goes on from its own state when it is called again.
         shared: its arguments, handed over once.
-        workers: members of the team. It begins with so many, and goes on with fewer where a machine is lost for good, with
-            more when one joins.
+        workers: members of the team at most. It begins with as many as there is room for, and goes on with fewer where a
+            machine is lost for good, with more when one joins.
         cpus: cores of a member; its PyTorch threads are this many, at least one.
         gpus: GPUs of a member; 0 for none.
         directory: Ray Train's notes go below it, and are removed at the end.
@@ -52,11 +52,9 @@ def train_together(
 
     Raises:
         ConfigError: the cluster has no room for one member.
-        EnvironmentIssue: it has none for all, its nodes do not share the disk, or members died too often.
+        EnvironmentIssue: its nodes do not share the disk, or members died too often.
     """
-    places = runtime.capacity(cpus, gpus, accelerator)
-    if places < workers:
-        raise EnvironmentIssue(f"nas.workers={workers}: this cluster has room for {places}; lower it")
+    runtime.capacity(cpus, gpus, accelerator)
     runtime.release()
     runtime.require_shared(directory)
     for name in ("ray.train", "ray.data"):
@@ -111,6 +109,7 @@ def _cause(error: Exception, max_failures: int) -> Exception:
                 return one
     if any(isinstance(failure, ray.exceptions.RayActorError) for failure in failures) or not failures:
         return EnvironmentIssue(
-            f"training together: a process died {max_failures + 1} times (out of memory?); use fewer nas.workers"
+            f"training together: a process or its machine was lost {max_failures + 1} times (out of memory?); go on with "
+            "--resume, with fewer nas.workers or a larger budget.max_failures"
         )
     return error

@@ -137,7 +137,8 @@ class Budget(Config):
     resources: dict[Stage, Resources] = {}
     'Stage → what differs from the above there, e.g. ``{"nas": Resources(gpus=0.25)}``.'
     max_failures: int = Field(2, ge=0)
-    "How often a trial whose process dies is started again from its checkpoint."
+    """How often a trial whose process dies is started again from its checkpoint, and a team of ``nas.workers`` from its last
+    epoch, be it a process or its machine that was lost."""
     validation: Protocol = protocol("fast")
     "How the students are trained that rate a trial on the validation split."
     students: int = Field(1, ge=1)

@@ -265,11 +265,14 @@ class Tracking:
             files += [(path, f"{name}/{inside}") for path, inside in records.files_below(folder)]
             self._store.log_distilled(parent, folder, name)
         self._store.upload(parent, files)
-        for unit, record in known:
-            if unit.kind == "confirm" and "test_accuracy" in record.get("metrics", {}):  # the winner
-                winner = self._children[_key(unit)]
-                tags = self._version_tags(winner)
-                self._store.register(winner, unit.directory / "network", self._store.experiment, tags)
+        tested = [
+            unit for unit, record in known if unit.kind == "confirm" and "test_accuracy" in record.get("metrics", {})
+        ]
+        if tested:  # several where more were confirmed later
+            children = {unit: self._children[_key(unit)] for unit in tested}
+            best = max(tested, key=lambda unit: children[unit].record["metrics"]["val_accuracy"])
+            folder, tags = best.directory / "network", self._version_tags(children[best])
+            self._store.register(children[best], folder, self._store.experiment, tags)
 
     def _delivery(self) -> Delivery:
         closing, everything = self._closing.is_set(), list(units(self.run))

@@ -95,6 +95,9 @@ def test_two_pass_equals_the_golden_numbers(target: str, kind: str, steps: int, 
     key = f"{target}/{kind}/steps_{steps}/lr_{rate}/two_pass"
     assert relative(found.images, tensor(f"{key}/gradient_images")) < 1e-6
     assert float(found.rate) == pytest.approx(float(GOLDEN[f"{key}/gradient_lr"]), rel=1e-9)
+    assert (found.labels is None) == (kind == "hard")
+    if found.labels is not None:
+        assert relative(found.labels, tensor(f"{key}/gradient_label_logits")) < 1e-6
 
 
 @pytest.mark.parametrize(("target", "kind", "steps", "rate"), RUNS)
@@ -106,21 +109,25 @@ def test_float32_stays_within_tolerance(target: str, kind: str, steps: int, rate
 
 
 @pytest.mark.parametrize(
-    ("form", "steps", "window", "cosine", "norm"),
+    ("form", "rate", "steps", "window", "cosine", "norm"),
     [
-        ("two_pass", 1, None, 1.0, 1.0),
-        ("two_pass", 3, None, 0.998, 1.04),
-        ("two_pass", 10, None, 0.994, 1.16),
-        ("window", 1, 1, 1.0, 1.0),
-        ("window", 3, 2, 0.997, 0.68),
-        ("window", 10, 5, 0.995, 0.54),
+        ("two_pass", "0.01", 1, None, 1.0, 1.0),
+        ("two_pass", "0.01", 3, None, 0.998, 1.04),
+        ("two_pass", "0.01", 10, None, 0.994, 1.16),
+        ("window", "0.01", 1, 1, 1.0, 1.0),
+        ("window", "0.01", 3, 2, 0.997, 0.68),
+        ("window", "0.01", 10, 5, 0.995, 0.54),
+        ("two_pass", "0.1", 3, None, 0.370, 1.12),
+        ("two_pass", "0.1", 10, None, 0.753, 2.34),
+        ("window", "0.1", 3, 2, 0.330, 0.64),
+        ("window", "0.1", 10, 5, 0.887, 0.76),
     ],
 )
 def test_how_far_the_cheaper_forms_are_from_exact(
-    form: unroll.Form, steps: int, window: int | None, cosine: float, norm: float
+    form: unroll.Form, rate: str, steps: int, window: int | None, cosine: float, norm: float
 ) -> None:
     """The README's table."""
-    given = problem("trained_target", "soft", steps, "0.01")
+    given = problem("trained_target", "soft", steps, rate)
     exact, found = matching(given).images.flatten(), matching(given, form, window).images.flatten()
     assert float(torch.cosine_similarity(found, exact, 0)) == pytest.approx(cosine, abs=5e-4)
     assert float(found.norm() / exact.norm()) == pytest.approx(norm, abs=5e-3)

@@ -92,6 +92,10 @@ def test_an_interval_with_zero_in_it_is_said_in_words() -> None:
         "The order of the networks on the distilled set is not shown to be that on the whole set: the 95 % interval of "
         "Spearman's correlation, -0.10 to 0.70, includes zero."
     )
+    tops = {"all": {**one, "low": 0.1}, "top10": one}
+    assert "Spearman's correlation among its best 10, -0.10 to 0.70, includes zero." in warning(
+        "early", {"spearman": tops}
+    )
     none = {"low": None, "high": None, "value": None, "networks": 2}
     assert "not defined over 2 networks" in warning("early", {"kendall": {"all": none}})
     assert warning("early", {"kendall": {"all": {**one, "low": 0.1}}}) == warning("early", {}) == ""
@@ -120,6 +124,7 @@ def test_the_winner_is_told_when_all_chosen_are_confirmed(tmp_path: Path) -> Non
     assert "full" not in (summary(run) or {})
     confirmation(run, "ConvNetD3", val_accuracy=0.95)
     found = (summary(run) or {})["full"]
+    assert found["tests"] == 1
     assert (found["name"], found["accuracy"], found["val_accuracy"], found["epochs"]) == ("ConvNetD5", 0.96, 0.97, 5)
     assert [one["name"] for one in found["networks"]] == ["ConvNetD5", "ConvNetD3"]
     assert "truth" not in (summary(run) or {})

@@ -23,7 +23,7 @@ def confirmed(run: Path, network: str, **metrics: float) -> torch.nn.Module:
     net = build(network, SHAPE, 3, seed=1)
     about = {"network": network, "shape": list(SHAPE), "classes": ["a", "b", "c"]}
     trained.save(unit.directory / "network", net, NORMALISER, about)
-    unit.finish(COMPLETED, {"val_accuracy": 0.9, **metrics}, network=network, epochs=1, workers=1, seconds=1.0, flops=1)
+    unit.finish(COMPLETED, {"val_accuracy": 0.9} | metrics, network=network, epochs=1, workers=1, seconds=1.0, flops=1)
     return net.eval()
 
 
@@ -35,6 +35,7 @@ def test_the_winner_is_registered_once_and_answers_as_trained(run: Path, trackin
 
     confirmed(run, "ConvNetD1")
     net = confirmed(run, "ConvNetD2", test_accuracy=0.875)
+    confirmed(run, "ConvNetD3", val_accuracy=0.8, test_accuracy=0.99)  # the winner before more were confirmed
     Unit(run / "units" / "distill" / "final").begin("g", {}, {})
     assert tracking().sync().delivered
     assert tracking().sync().delivered  # another start
