@@ -65,7 +65,13 @@ def wanted(search: Search) -> Wanted | None:
     experts = configs[0].experts
     # Any start may be drawn with any length.
     last_start = max(config.max_start_epoch for config in configs) - 1
-    epochs = experts.epochs or last_start + max(config.expert_epochs for config in configs)
+    read = last_start + max(config.expert_epochs for config in configs)
+    if experts.epochs is not None and read > experts.epochs:
+        raise ConfigError(
+            f"distill.experts.epochs={experts.epochs}: the space reaches epoch {read}, where the largest max_start_epoch and "
+            "expert_epochs meet; record longer experts, or leave experts.epochs out"
+        )
+    epochs = experts.epochs or read
     count = max(config.experts.count for config in configs)
     first = min(config.min_start_epoch for config in configs)
     return Wanted(experts.model_copy(update={"count": count}), configs[0].network, first, epochs)

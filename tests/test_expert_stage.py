@@ -172,9 +172,13 @@ def test_starts_and_lengths_that_only_trials_put_together_are_trained(file: Path
         "distill.max_start_epoch": {"kind": "int", "low": 1, "high": 4},
         "distill.expert_epochs": {"kind": "int", "low": 1, "high": 3},
     }
-    want = expert_stage.wanted(definitions.load(str(file)).override({"space": space}))
+    search = definitions.load(str(file)).override({"space": space})
+    want = expert_stage.wanted(search)
     assert want is not None
     assert want.epochs == 4 - 1 + 3
+    assert expert_stage.wanted(search.override({"distill.experts.epochs": 6})) is not None
+    with pytest.raises(ConfigError, match=r"distill\.experts\.epochs=5: the space reaches epoch 6"):
+        expert_stage.wanted(search.override({"distill.experts.epochs": 5}))
 
 
 @pytest.mark.parametrize("setting", ["recipe.sharpness=0.05", "difficulty.score=grand", "storage=bfloat16"])

@@ -159,7 +159,7 @@ def _random(found: Found) -> Iterator[Block]:
             if random is None:
                 lacking.append(Key(table.dataset, "DataDAM", "real").part)
                 continue
-            sets = " and ".join(
+            sets = "; ".join(
                 f"from {init} ({printed.accuracy:g} %) {_standing(printed.accuracy, random)}"
                 for init, printed in (("real", table.real), ("noise", table.noise))
             )

@@ -238,7 +238,7 @@ def test_what_differs_is_told_in_measured_figures_or_not_at_all(found: Found, tm
     assert "reaches 93.50 ± 1.00 % after 51 steps, which is what 50 epochs are" in told
     assert "97.50 ± 1.00 % after 1,001; the report printed 91.81 %" in told
     random = "reach 87.00 ± 1.00 % with ConvNetD3 after 50 epochs (95 %: 80.00 to 100.00). The report's DataDAM sets: "
-    assert f"{random}from real (91.81 %) is 4.81 points above that, within the interval and from noise" in told
+    assert f"{random}from real (91.81 %) is 4.81 points above that, within the interval; from noise" in told
     assert "(74.44 %) is 12.56 points below that." in told
     assert (
         "from real (91.81 %) is 3.19 points below that, within the interval" not in told
