@@ -6,6 +6,7 @@ import numpy as np
 
 from raydistill.artifacts import units
 from raydistill.experts.curriculum import CurriculumConfig
+from raydistill.experts.trajectory import JUDGED_ON
 from raydistill.report import tables
 from raydistill.report.blocks import Block, Missing, Picture, Text, command
 from raydistill.report.run import Run
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Curve = tuple[np.ndarray, np.ndarray]
+ERRORS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 90)
+"Ticks of an axis of errors, in per cent."
+LEAST = 0.05
+"Where none of a thousand images is wrong, for a logarithm."
 SHARES_OF = 10_000
 "Images of the class whose share seen is drawn: enough for a smooth line."
 
@@ -43,8 +48,8 @@ def expert_blocks(run: Run) -> list[Block]:
         epoch = "a pass" if settings["epoch_steps"] is None else f"{settings['epoch_steps']} steps"
         blocks.append(
             Text(
-                f"{len(found)} experts, an epoch is {epoch}; at their end they classify {np.mean(last):.1f} % of the "
-                f"validation images right ({min(last):.1f} to {max(last):.1f})."
+                f"{len(found)} experts, an epoch is {epoch}; at their end they classify {np.mean(last):.1f} % of the validation "
+                f"images right that they are judged on, {JUDGED_ON:,} at most ({min(last):.1f} to {max(last):.1f})."
             )
         )
     return blocks
@@ -64,13 +69,19 @@ def matching_blocks(run: Run) -> list[Block]:
 
 @styled
 def _expert_curves(accuracies: list[Curve], losses: list[Curve], curriculum: CurriculumConfig | None) -> "Figure":
+    from matplotlib.ticker import FixedLocator, MaxNLocator
+
     figure = new_figure(3.0)
     axes = figure.subplots(1, 2 if curriculum is None else 3)
     for epochs, values in accuracies:
-        axes[0].plot(epochs, 100 * values, color=SERIES[0], alpha=0.5)
+        axes[0].plot(epochs, np.maximum(100 * (1 - values), LEAST), color=SERIES[0], alpha=0.5)
     for epochs, values in losses:
         axes[1].plot(epochs, values, color=SERIES[1], alpha=0.5)
-    axes[0].set_ylabel("validation accuracy, %")
+    axes[0].set_yscale("log")  # all of them are above 90 % soon, and what they differ in lies there
+    axes[0].yaxis.set_major_locator(FixedLocator(ERRORS))
+    axes[0].yaxis.set_major_formatter("{x:g}")
+    axes[0].minorticks_off()
+    axes[0].set_ylabel("validation error, %")
     axes[1].set_ylabel("training loss, mean of the epoch")
     if curriculum is not None:
         epochs = np.arange(max((int(epochs[-1]) for epochs, _ in accuracies if len(epochs)), default=0))
@@ -79,6 +90,7 @@ def _expert_curves(accuracies: list[Curve], losses: list[Curve], curriculum: Cur
         axes[2].set_ylabel("images seen, % from easy to hard")
         axes[2].set_ylim(0, 100)
     for ax in axes:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_xlabel("epoch")
     return figure
 
