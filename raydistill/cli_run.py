@@ -69,14 +69,14 @@ def run(
     if whole is not None:
         from raydistill import results
         from raydistill.report.seed_report import write_page
-        from raydistill.search.lengths import lengths
 
         for part in whole.parts.values():
             results.fetch(out / part.name)
         file, name = definitions.parted(given)
-        # What is rated is left to the file, so that its commands fill every cell; at other lengths nothing done would count.
-        known = lengths(whole.parts[name])
-        kept = [s for s in settings or [] if not s.startswith(("evaluate.", "nas.")) or s.partition("=")[0] in known]
+        # What is rated is left to the file, so that its commands fill every cell; but for how long networks are trained on
+        # all images, since none of them would count at another length.
+        words = [(setting, setting.partition("=")[0]) for setting in settings or []]
+        kept = [s for s, key in words if not key.startswith(("evaluate.", "nas.")) or key.endswith("_epochs")]
         own = {name: shlex.join(word for setting in kept for word in ("--set", setting))}
         write_page(whole, out, file, _again(options, [], seed, budget), own)
 

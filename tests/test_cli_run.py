@@ -219,12 +219,14 @@ def test_one_part_brings_the_page_up_to_date(file: Path, tmp_path: Path, capsys:
     assert f"raydistill run {file}:mnist_datadam_noise --resume" in text
     assert "| mnist_datadam | 4 | 4 |" in text
     # What is set for one part is its own; what is rated is left to the file, so that every cell is filled.
-    given = ("--resume", "--set", "distill.iterations=2", "--set", "evaluate.students=1", "--seed", "3")
+    sets = ("distill.iterations=2", "evaluate.students=1", "evaluate.whole_epochs=1")
+    given = ("--resume", *(word for setting in sets for word in ("--set", setting)), "--seed", "3")
     said = call(capsys, "run", f"{file}:mnist_datadam", "--address", "in-process", "--out", out, "--quiet", *given)
     assert said.code == 0, said.err
     lines = {line.strip() for line in (out / "both" / "report.md").read_text().splitlines()}
     where = f"--resume --out {out} --seed 3"
-    assert f"raydistill run {file}:mnist_datadam {where} --set distill.iterations=2" in lines
+    own = f"{where} --set distill.iterations=2 --set evaluate.whole_epochs=1"  # networks on all images are not trained again
+    assert f"raydistill run {file}:mnist_datadam {own}" in lines
     assert f"raydistill run {file}:mnist_datadam_noise {where}" in lines
     assert not any("evaluate.students" in line for line in lines)
 
