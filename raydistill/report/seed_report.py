@@ -66,9 +66,9 @@ READING = (
     "Accuracies are of the test images, in per cent: mean ± standard deviation of the students. “Report” is what the seed "
     "report printed, “difference” ours minus that, in points. Protocol “seed” is the report's own 50 epochs (its batch is at "
     "“Settings”), which on a small set are few steps; the row below it trains the same set longer: 1000 epochs (“field”), or on "
-    "AlexNet with a rate chosen for it. All images are trained on once, the 22 networks for 50 epochs alone. E epochs are "
-    "E + 1 passes, as in the released codes. Settings and learning rates were chosen on validation images. Random real images "
-    "are the same for both methods, and so is the network trained on all images. "
+    "AlexNet with a rate chosen for it. Networks on all images have one protocol, and so have the 22 networks (50 epochs). E "
+    "epochs are E + 1 passes, as in the released codes. Settings and learning rates were chosen on validation images. Random "
+    "real images are the same for both methods, and so is the network trained on all images. "
     f"A cell that no run has filled says “{NOT_MEASURED}”, and the command below its table measures it."
 )
 

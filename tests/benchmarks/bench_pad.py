@@ -25,7 +25,14 @@ from raydistill.runtime.base import ALLOCATOR
 from raydistill.seeding import torch_generator
 
 SHAPE, CLASSES, IPC, ALPHA = (1, 28, 28), 10, 10, 0.25
-FORMS = ("adjoint-float32", "adjoint-bfloat16", "two_pass-float32", "two_pass-bfloat16", "full-float32")
+FORMS = (
+    "adjoint-float32",
+    "adjoint-bfloat16",
+    "two_pass-float32",
+    "two_pass-bfloat16",
+    "full-float32",
+    "full-bfloat16",
+)
 
 
 def problem(syn_steps: int, precision: str) -> Problem:
