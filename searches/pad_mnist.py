@@ -10,8 +10,8 @@
     raydistill run searches/pad_mnist.py:seed_report                the report's settings, judged by its own 50 epochs
 
 MNIST is learned within one pass, so an expert's epoch here is 40 steps, not a pass. Measured on 27 November 2026 (seed 0, 2 cores
-of an AMD EPYC (Zen 5), ``field``): experts in 5 minutes; 500 iterations from real images, 34 minutes of one core, 97.80 ± 0.06 %
-with soft labels and 97.72 ± 0.13 with hard ones in their place. More in the README.
+of an AMD EPYC (Zen 5), ``field``): experts in 5.5 minutes; 500 iterations from real images, 34 minutes of one core, 97.80 ± 0.06
+with soft labels and 97.72 ± 0.13 % with hard ones in their place. More in the README.
 """
 
 from typing import Any

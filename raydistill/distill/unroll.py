@@ -38,8 +38,8 @@ Keep = Callable[[Tensor], Tensor]
 "Squared errors [P] → which parameters count, bool [P]."
 
 CHUNK, PIXELS = 128, 2**19
-"""Images whose graph is held at once on a CPU, and their pixels: ten of 3×224×224, with ConvNetD7 2.6 GiB. Gradients of a sum add
-up. Smaller pieces were no faster on images of 28×28, and slow small nets."""
+"""Images whose graph is held at once on a CPU, and their pixels: ten of 3×224×224, with ConvNetD7 2.6 GiB by what four took.
+Gradients of a sum add up. Smaller pieces were no faster on images of 28×28, and slow small nets."""
 
 
 class Step(NamedTuple):
